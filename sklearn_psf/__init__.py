@@ -1,0 +1,16 @@
+"""Blind, spatially variant deconvolution of microscope images as scikit-learn estimators."""
+
+from ._psf_map import PSFMap
+from .deconvolution import TVRLDeconvolver
+from .psf_mapper import SpatialPSFMapper
+from .psf_regressor import PSFParameterRegressor
+
+__all__ = [
+    "PSFMap",
+    "PSFParameterRegressor",
+    "SpatialPSFMapper",
+    "TVRLDeconvolver",
+    "__version__",
+]
+
+__version__ = "0.1.0"

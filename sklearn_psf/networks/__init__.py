@@ -1,0 +1,15 @@
+"""Networks that read PSF parameters off image patches, their training and their weights."""
+
+from .modules import ARCHITECTURES, PSFNetwork, build_network
+from .training import train_network
+from .weights import load_pretrained, pretrained_names, save_weights
+
+__all__ = [
+    "ARCHITECTURES",
+    "PSFNetwork",
+    "build_network",
+    "load_pretrained",
+    "pretrained_names",
+    "save_weights",
+    "train_network",
+]

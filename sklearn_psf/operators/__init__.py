@@ -1,0 +1,24 @@
+"""Linear maps of image formation, each with its exact adjoint."""
+
+from .convolution import Convolution, LinearOperator
+from .gradient import divergence, gradient, total_variation, tv_curvature
+from .psf_modes import compute_psf_modes, crop_psfs
+from .spatially_variant import ModeConvolution, make_operator
+from .tile_convolution import TileConvolution
+from .windows import WINDOWS, windows
+
+__all__ = [
+    "WINDOWS",
+    "Convolution",
+    "LinearOperator",
+    "ModeConvolution",
+    "TileConvolution",
+    "compute_psf_modes",
+    "crop_psfs",
+    "divergence",
+    "gradient",
+    "make_operator",
+    "total_variation",
+    "tv_curvature",
+    "windows",
+]

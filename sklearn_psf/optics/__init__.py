@@ -1,0 +1,19 @@
+"""Physics of image formation: batched, differentiable functions on torch tensors."""
+
+from .camera import Camera
+from .psf_models import PSF_MODELS, PSFModel, make_psf_model
+from .pupil import Optics, pupil_psf, radial_psf
+from .zernike import noll_to_nm, zernike, zernike_basis
+
+__all__ = [
+    "PSF_MODELS",
+    "Camera",
+    "Optics",
+    "PSFModel",
+    "make_psf_model",
+    "noll_to_nm",
+    "pupil_psf",
+    "radial_psf",
+    "zernike",
+    "zernike_basis",
+]

@@ -1,0 +1,159 @@
+"""Continuous coordinates for PSF parameters with angles and signs.
+
+A blur does not determine every parameter: an axis has a period, two sets of parameters may give
+the same PSF, and an angle means nothing where its amplitude vanishes. Regression and averages are
+therefore done in coordinates that are equal exactly where the PSFs are, and continuous everywhere.
+"""
+
+import math
+
+import torch
+
+__all__ = [
+    "decode_astigmatism",
+    "decode_cylinder",
+    "decode_motion",
+    "encode_astigmatism",
+    "encode_cylinder",
+    "encode_motion",
+]
+
+_TINY = 1e-12
+
+
+def encode_cylinder(p: torch.Tensor) -> torch.Tensor:
+    """(cylinder, axis) -> (c, c cos 4axis, c sin 4axis): without focus the period is pi / 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> encode_cylinder(torch.tensor([[0.5, torch.pi / 8]])).round(decimals=4).abs()
+    tensor([[0.5000, 0.0000, 0.5000]])
+    """
+    c, axis = p.unbind(-1)
+    return torch.stack([c, c * torch.cos(4 * axis), c * torch.sin(4 * axis)], -1)
+
+
+def decode_cylinder(e: torch.Tensor) -> torch.Tensor:
+    """Invert `encode_cylinder`; the cylinder is clipped at 0, the axis is in [0, pi / 2).
+
+    Examples
+    --------
+    >>> import torch
+    >>> decode_cylinder(torch.tensor([[0.5, 0.0, 0.5]])).round(decimals=4)
+    tensor([[0.5000, 0.3927]])
+    """
+    c, x, y = e.unbind(-1)
+    axis = torch.remainder(torch.atan2(y, x) / 4, math.pi / 2)
+    return torch.stack([c.clamp(min=0), axis], -1)
+
+
+def encode_astigmatism(p: torch.Tensor) -> torch.Tensor:
+    r"""(focus, cylinder, axis) -> six coordinates, equal exactly where the PSFs are equal.
+
+    The PSF depends on v = (f, c cos 2axis, c sin 2axis) up to a common sign, since mirroring an even
+    wavefront mirrors an even PSF. The products :math:`v v^T / |v|` are therefore continuous through
+    f = 0 and c = 0; written out they are
+
+    f, c, (f c / \|v\|) (cos 2axis, sin 2axis), (c^2 / \|v\|) (cos 4axis, sin 4axis).
+
+    Examples
+    --------
+    >>> import torch
+    >>> encode_astigmatism(torch.tensor([[3.0, 4.0, 0.0]]))
+    tensor([[3.0000, 4.0000, 2.4000, 0.0000, 3.2000, 0.0000]])
+    """
+    f, c, axis = p.unbind(-1)
+    c = torch.where(f < 0, -c, c)  # the common sign goes to the axis: (-f, c) ~ (f, -c)
+    f = f.abs()
+    norm = torch.sqrt(f**2 + c**2 + _TINY)
+    once, twice = f * c / norm, c**2 / norm
+    return torch.stack(
+        [
+            f,
+            c.abs(),
+            once * torch.cos(2 * axis),
+            once * torch.sin(2 * axis),
+            twice * torch.cos(4 * axis),
+            twice * torch.sin(4 * axis),
+        ],
+        -1,
+    )
+
+
+def _double_axis(f, c, p1, p2, q1, q2):
+    """Angle phi = 2 axis that maximises v^T M v over v = (f, c cos phi, c sin phi).
+
+    Up to factors and terms without phi this is a cos(phi - alpha) + b cos(2 phi - beta). Its
+    maximum lies near phi = alpha or phi = beta / 2 (+ pi); Newton's steps polish the best of them.
+    """
+    a, b = 4 * f * torch.hypot(p1, p2), c * torch.hypot(q1, q2)
+    alpha, beta = torch.atan2(p2, p1), torch.atan2(q2, q1)
+    starts = torch.stack([alpha, beta / 2, beta / 2 + math.pi])
+    values = a * torch.cos(starts - alpha) + b * torch.cos(2 * starts - beta)
+    phi = torch.gather(starts, 0, values.argmax(0, keepdim=True))[0]
+    for _ in range(6):
+        slope = -a * torch.sin(phi - alpha) - 2 * b * torch.sin(2 * phi - beta)
+        bend = a * torch.cos(phi - alpha) + 4 * b * torch.cos(2 * phi - beta)
+        step = slope / bend.clamp(min=_TINY)
+        phi = phi + step.clamp(-0.3, 0.3)
+    return phi
+
+
+def decode_astigmatism(e: torch.Tensor) -> torch.Tensor:
+    """Invert `encode_astigmatism`; also for averages, whose coordinates are not exactly on it.
+
+    Focus and cylinder are clipped at 0, the axis is in [0, pi) and carries the sign of defocus.
+
+    Examples
+    --------
+    >>> import torch
+    >>> p = torch.tensor([[1.0, 0.5, 2.0]])
+    >>> decode_astigmatism(encode_astigmatism(p)).round(decimals=4)
+    tensor([[1.0000, 0.5000, 2.0000]])
+    """
+    f, c = e[..., 0].clamp(min=0), e[..., 1].clamp(min=0)
+    phi = _double_axis(f, c, *e[..., 2:].unbind(-1))
+    return torch.stack([f, c, torch.remainder(phi / 2, math.pi)], -1)
+
+
+def encode_motion(p: torch.Tensor) -> torch.Tensor:
+    r"""(v_y, v_x, v_z, z0) -> six coordinates, equal exactly where the blurs are equal.
+
+    The blur is unchanged by (v, v_z) -> -(v, v_z) and by (v_z, z0) -> -(v_z, z0). With both used up
+    to make v_z, z0 >= 0, the sense of v is known, and lost as v_z or z0 goes to 0:
+
+    \|v\| cos 2t, \|v\| sin 2t, v_z, z0, g v_y, g v_x  with  g = 2 v_z z0 / (v_z + z0).
+
+    Examples
+    --------
+    >>> import torch
+    >>> encode_motion(torch.tensor([[0.0, 2.0, 1.0, 1.0]]))
+    tensor([[2., 0., 1., 1., 0., 2.]])
+    """
+    vy, vx, vz, z0 = p.unbind(-1)
+    sense = torch.where(vz * z0 < 0, -1.0, 1.0).to(p.dtype)
+    vy, vx, vz, z0 = vy * sense, vx * sense, vz.abs(), z0.abs()
+    norm = torch.sqrt(vy**2 + vx**2 + _TINY)
+    g = 2 * vz * z0 / (vz + z0 + _TINY)
+    return torch.stack(
+        [(vx**2 - vy**2) / norm, 2 * vx * vy / norm, vz, z0, g * vy, g * vx],
+        -1,
+    )
+
+
+def decode_motion(e: torch.Tensor) -> torch.Tensor:
+    """Invert `encode_motion`; v_z and z0 are clipped at 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> decode_motion(torch.tensor([[2.0, 0.0, 1.0, 1.0, 0.0, -2.0]])).round(decimals=4).abs()
+    tensor([[0., 2., 1., 1.]])
+    """
+    speed = torch.hypot(e[..., 0], e[..., 1])
+    angle = torch.atan2(e[..., 1], e[..., 0]) / 2
+    vy, vx = speed * torch.sin(angle), speed * torch.cos(angle)
+    against = vy * e[..., 4] + vx * e[..., 5] < 0
+    sense = torch.where(against, -1.0, 1.0).to(e.dtype)
+    return torch.stack([vy * sense, vx * sense, e[..., 2].clamp(min=0), e[..., 3].clamp(min=0)], -1)

@@ -1,0 +1,427 @@
+"""The PSF families: parameters in, centred non-negative PSFs of sum 1 out.
+
+Wavefronts are in waves, Zernike coefficients in waves RMS (Noll), widths and displacements in
+pixels, angles in radians from the column (x) axis towards the row (y) axis.
+"""
+
+import math
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from .encodings import (
+    decode_astigmatism,
+    decode_cylinder,
+    decode_motion,
+    encode_astigmatism,
+    encode_cylinder,
+    encode_motion,
+)
+from .pupil import Optics, chord_nodes, default_nodes, pupil_psf, radial_nodes, radial_psf
+from .zernike import zernike_basis
+
+__all__ = ["PSF_MODELS", "PSFModel", "make_psf_model"]
+
+_FOCUS = (0.0, 1.5)
+_CYLINDER = (0.0, 0.75)
+_WIDTH = (0.5, 10.0)
+_CHUNK = 64  # PSFs computed at a time: bounds the memory of the quadrature
+
+
+class PSFModel:
+    """A PSF family: what its parameters mean and how they become PSFs.
+
+    Parameters
+    ----------
+    cutoff : float, default=0.25
+        Pupil cut-off, cycles per pixel. 0.25 is Nyquist sampling.
+    size : int, default=127
+        Height and width of the PSFs, pixels; odd.
+    optics : Optics or None
+        Needed only by families whose parameters are in micrometres.
+
+    Attributes
+    ----------
+    name : str
+        Name of the family.
+    parameter_names, units : tuple of str
+        One per parameter.
+    bounds : ndarray of shape (P, 2)
+        Range that `sample` draws from and that regression is trained on.
+    periods : tuple of float or None
+        Period of a parameter that is an angle, None for the others.
+    n_encoded : int
+        Length of the encoding.
+    settings : dict
+        Arguments that rebuild the family by `make_psf_model` (but for the optics).
+    """
+
+    name: str
+    parameter_names: tuple[str, ...]
+    units: tuple[str, ...]
+    periods: tuple[float | None, ...]
+    n_encoded: int
+
+    def __init__(self, cutoff: float = 0.25, size: int = 127, optics: Optics | None = None):
+        if not (math.isfinite(cutoff) and 0 < cutoff <= 0.5):
+            raise ValueError(f"cutoff must be in (0, 0.5] cycles per pixel, got {cutoff!r}.")
+        if size != int(size) or size < 3 or size % 2 == 0:
+            raise ValueError(f"size must be an odd integer of at least 3, got {size!r}.")
+        self.cutoff, self.size, self.optics = float(cutoff), int(size), optics
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Range of each parameter, shape (P, 2)."""
+        return np.array(self._bounds())
+
+    @property
+    def settings(self) -> dict:
+        """Arguments of `make_psf_model` that rebuild this family."""
+        return {"name": self.name, "cutoff": self.cutoff, "size": self.size}
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in list(self.settings.items())[1:])
+        return f"make_psf_model({self.name!r}, {arguments})"
+
+    def psf(self, parameters):
+        """Compute PSFs.
+
+        Parameters
+        ----------
+        parameters : array-like or Tensor of shape (n, P)
+            Family parameters; values outside `bounds` are allowed.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (n, size, size)
+            Non-negative, sum 1, centred; of the kind and precision given (float32 or float64).
+
+        Raises
+        ------
+        ValueError
+            If the shape is wrong or a value is not finite.
+        """
+        p, back = _to_tensor(parameters)
+        if p.ndim != 2 or p.shape[1] != len(self.parameter_names):
+            raise ValueError(
+                f"parameters of {self.name} must have shape (n, {len(self.parameter_names)}) for "
+                f"{self.parameter_names}, got {tuple(p.shape)}."
+            )
+        if not torch.isfinite(p).all():
+            raise ValueError("parameters must be finite, got NaN or infinity.")
+        return back(torch.cat([self._psf(chunk) for chunk in p.split(_CHUNK)] or [self._empty(p)]))
+
+    def encode(self, parameters):
+        """Return the coordinates (..., E) in which parameters (..., P) are regressed and averaged.
+
+        Equal encodings mean equal PSFs, and the encoding is continuous (see `optics.encodings`).
+        """
+        p, back = _to_tensor(parameters)
+        return back(self._encode(p))
+
+    def decode(self, encoded):
+        """Return the parameters (..., P) of coordinates (..., E); NaN stays NaN."""
+        e, back = _to_tensor(encoded)
+        return back(self._decode(e))
+
+    def sample(self, n, random_state=None):
+        """Draw parameters uniformly within the bounds.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws.
+        random_state : int, RandomState or None
+            Seed.
+
+        Returns
+        -------
+        ndarray of shape (n, P)
+            Parameters.
+        """
+        low, high = self.bounds.T
+        return check_random_state(random_state).uniform(low, high, size=(n, len(low)))
+
+    def _empty(self, p: torch.Tensor) -> torch.Tensor:
+        return p.new_empty((0, self.size, self.size))
+
+    def _bounds(self) -> list[tuple[float, float]]:
+        raise NotImplementedError
+
+    def _psf(self, p: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _encode(self, p: torch.Tensor) -> torch.Tensor:
+        return p.clone()
+
+    def _decode(self, e: torch.Tensor) -> torch.Tensor:
+        return e.clone()
+
+
+def _to_tensor(values):
+    """Return a floating tensor and the function that brings results back to the caller's kind."""
+    if isinstance(values, torch.Tensor):
+        return (values if values.is_floating_point() else values.float()), lambda t: t
+    array = np.asarray(values)
+    if array.dtype != np.float32:
+        array = array.astype(np.float64)
+    return torch.from_numpy(array.copy()), lambda t: t.numpy()
+
+
+class _Zernike(PSFModel):
+    """Pupils of unit amplitude whose wavefront is a sum of Zernike polynomials."""
+
+    def _wavefront(self, coefficients: torch.Tensor, indices: tuple[int, ...]) -> torch.Tensor:
+        y, x, _ = chord_nodes(default_nodes(self.size, self.cutoff))
+        basis = zernike_basis(indices, y[:, None].expand_as(x), x).to(coefficients)
+        return torch.einsum("nj,jyx->nyx", coefficients, basis)
+
+
+class _Zernike1(PSFModel):
+    name = "zernike-1"
+    parameter_names, units, periods, n_encoded = ("focus",), ("waves RMS",), (None,), 1
+
+    def _bounds(self):
+        return [_FOCUS]
+
+    def _psf(self, p):
+        s = radial_nodes(default_nodes(self.size, self.cutoff))[0].to(p)
+        return radial_psf(p * (math.sqrt(3) * (2 * s - 1)), self.cutoff, self.size)
+
+    def _encode(self, p):
+        return p.abs()
+
+    def _decode(self, e):
+        return e.clamp(min=0)
+
+
+class _Zernike2(_Zernike):
+    name = "zernike-2"
+    parameter_names, units = ("cylinder", "axis"), ("waves RMS", "rad")
+    periods, n_encoded = (None, math.pi / 2), 3
+
+    def _bounds(self):
+        return [_CYLINDER, (0.0, math.pi / 2)]
+
+    def _psf(self, p):
+        c, axis = p.unbind(-1)
+        z = torch.stack([c * torch.sin(2 * axis), c * torch.cos(2 * axis)], -1)
+        return pupil_psf(self._wavefront(z, (5, 6)), self.cutoff, self.size)
+
+    def _encode(self, p):
+        return encode_cylinder(p)
+
+    def _decode(self, e):
+        return decode_cylinder(e)
+
+
+class _Zernike3(_Zernike):
+    name = "zernike-3"
+    parameter_names = ("focus", "cylinder", "axis")
+    units, periods, n_encoded = ("waves RMS", "waves RMS", "rad"), (None, None, math.pi), 6
+
+    def _bounds(self):
+        return [_FOCUS, _CYLINDER, (0.0, math.pi)]
+
+    def _psf(self, p):
+        f, c, axis = p.unbind(-1)
+        z = torch.stack([f, c * torch.sin(2 * axis), c * torch.cos(2 * axis)], -1)
+        return pupil_psf(self._wavefront(z, (4, 5, 6)), self.cutoff, self.size)
+
+    def _encode(self, p):
+        return encode_astigmatism(p)
+
+    def _decode(self, e):
+        return decode_astigmatism(e)
+
+
+class _Gaussian(PSFModel):
+    """Sampled Gaussians; the widths are standard deviations."""
+
+    def _psf(self, p):
+        x2 = (torch.arange(self.size, dtype=p.dtype, device=p.device) - self.size // 2) ** 2
+        profile = torch.softmax(-x2 / (2 * p[..., None] ** 2), -1)  # (n, P, size), sums to 1
+        return profile[:, 0, :, None] * profile[:, -1, None, :]
+
+    def _encode(self, p):
+        return p.abs()
+
+    def _decode(self, e):
+        return e.clamp(min=1e-3)
+
+
+class _Gaussian1(_Gaussian):
+    name = "gaussian-1"
+    parameter_names, units, periods, n_encoded = ("width",), ("px",), (None,), 1
+
+    def _bounds(self):
+        return [_WIDTH]
+
+
+class _Gaussian2(_Gaussian):
+    name = "gaussian-2"
+    parameter_names, units = ("width_y", "width_x"), ("px", "px")
+    periods, n_encoded = (None, None), 2
+
+    def _bounds(self):
+        return [_WIDTH, _WIDTH]
+
+
+class _Diffraction(PSFModel):
+    """Noll coefficients from 4 on and the pupil's cut-off itself, which is unknown too."""
+
+    name = "diffraction"
+
+    def __init__(self, cutoff=0.25, size=127, optics=None, n_coefficients=8, max_coefficient=0.3):
+        super().__init__(cutoff, size, optics)
+        if n_coefficients != int(n_coefficients) or n_coefficients < 1:
+            raise ValueError(f"n_coefficients must be a positive integer, got {n_coefficients!r}.")
+        if not (math.isfinite(max_coefficient) and max_coefficient > 0):
+            raise ValueError(f"max_coefficient must be positive, got {max_coefficient!r}.")
+        self.n_coefficients, self.max_coefficient = int(n_coefficients), float(max_coefficient)
+        self.indices = tuple(range(4, 4 + self.n_coefficients))
+        self.parameter_names = (*(f"z{j}" for j in self.indices), "cutoff")
+        self.units = ("waves RMS",) * self.n_coefficients + ("1/px",)
+        self.periods = (None,) * (self.n_coefficients + 1)
+        self.n_encoded = self.n_coefficients + 1
+
+    @property
+    def settings(self):
+        """Arguments of `make_psf_model` that rebuild this family."""
+        extra = {"n_coefficients": self.n_coefficients, "max_coefficient": self.max_coefficient}
+        return super().settings | extra
+
+    def _bounds(self):
+        limit = self.max_coefficient
+        return [(-limit, limit)] * self.n_coefficients + [(self.cutoff / 2, self.cutoff)]
+
+    def _psf(self, p):
+        if (p[:, -1] <= 0).any():
+            raise ValueError("parameters of diffraction need a positive cutoff in the last column.")
+        y, x, _ = chord_nodes(default_nodes(self.size, self.cutoff))
+        basis = zernike_basis(self.indices, y[:, None].expand_as(x), x).to(p)
+        wavefront = torch.einsum("nj,jyx->nyx", p[:, :-1], basis)
+        return torch.cat(
+            [pupil_psf(w[None], f_c, self.size) for w, f_c in zip(wavefront, p[:, -1], strict=True)]
+        )
+
+
+class _BornWolf(PSFModel):
+    """Scalar Debye integral of a circular aperture in paraxial defocus, depth in micrometres."""
+
+    name = "born-wolf"
+    parameter_names, units, periods, n_encoded = ("depth",), ("um",), (None,), 1
+
+    def __init__(self, cutoff=0.25, size=127, optics=None):
+        if not isinstance(optics, Optics):
+            raise ValueError(f"born-wolf needs optics=Optics(...), got {optics!r}.")
+        super().__init__(optics.cutoff, size, optics)
+
+    def _bounds(self):
+        return [(0.0, self.optics.waves_to_micrometres(_FOCUS[1]))]
+
+    def _psf(self, p):
+        rho = radial_nodes(default_nodes(self.size, self.cutoff))[0].sqrt().to(p)
+        wavefront = self.optics.defocus_wavefront(p, rho, exact=False)
+        return radial_psf(wavefront, self.cutoff, self.size)
+
+    def _encode(self, p):
+        return p.abs()
+
+    def _decode(self, e):
+        return e.clamp(min=0)
+
+
+class _Motion(PSFModel):
+    r"""Time average over the exposure of a defocused PSF that moves along a straight path.
+
+    At time s in [-1/2, 1/2] the PSF stands at v s with defocus z0 + v_z s; its OTF is
+    :math:`\int H(f; z_0 + v_z s) e^{-2 \pi i f \cdot v s} ds`, by Gauss-Legendre quadrature.
+    """
+
+    name = "motion"
+    parameter_names = ("v_y", "v_x", "v_z", "z0")
+    units, periods = ("px", "px", "waves RMS", "waves RMS"), (None,) * 4
+    n_encoded = 6
+    n_times = 48
+
+    def _bounds(self):
+        return [(-20.0, 20.0), (-20.0, 20.0), (0.0, 1.0), (0.0, 1.0)]
+
+    def _psf(self, p):
+        # The frame of the transform holds the shifted PSF without wrapping into the crop.
+        frame = 2 * (self.size // 2 + 16)
+        f_y = torch.fft.fftfreq(frame, dtype=p.dtype, device=p.device)[:, None]
+        f_x = torch.fft.rfftfreq(frame, dtype=p.dtype, device=p.device)
+        return torch.stack([self._one(row, f_y, f_x, frame) for row in p])
+
+    def _one(self, p, f_y, f_x, frame):
+        nodes, weights = np.polynomial.legendre.leggauss(self.n_times)
+        times, weights = torch.as_tensor(nodes / 2).to(p), torch.as_tensor(weights / 2).to(p)
+        s = radial_nodes(default_nodes(frame, self.cutoff))[0].to(p)
+        focus = p[3] + p[2] * times
+        psfs = radial_psf(focus[:, None] * (math.sqrt(3) * (2 * s - 1)), self.cutoff, frame)
+        shift = times[:, None, None] * (p[0] * f_y + p[1] * f_x)
+        otf = torch.fft.rfft2(psfs) * torch.exp(-2j * math.pi * shift)
+        mean = torch.fft.irfft2((weights[:, None, None] * otf).sum(0), s=(frame, frame))
+        start = frame // 2 - self.size // 2
+        # The transform can ring below zero by rounding alone.
+        psf = mean[start : start + self.size, start : start + self.size].clamp(min=0)
+        return psf / psf.sum()
+
+    def _encode(self, p):
+        return encode_motion(p)
+
+    def _decode(self, e):
+        return decode_motion(e)
+
+
+PSF_MODELS: dict[str, type[PSFModel]] = {
+    cls.name: cls
+    for cls in (
+        _Zernike1, _Zernike2, _Zernike3, _Gaussian1, _Gaussian2, _Diffraction, _BornWolf, _Motion,
+    )
+}  # fmt: skip
+
+
+def make_psf_model(name, cutoff=0.25, size=127, optics=None, **settings):
+    """Build a PSF family by its name.
+
+    Parameters
+    ----------
+    name : str
+        "zernike-1" (focus), "zernike-2" (cylinder, axis), "zernike-3" (focus, cylinder, axis),
+        "gaussian-1" (width), "gaussian-2" (width_y, width_x), "diffraction" (Noll coefficients
+        and cut-off), "born-wolf" (depth) or "motion" (v_y, v_x, v_z, z0).
+    cutoff : float, default=0.25
+        Pupil cut-off, cycles per pixel; "born-wolf" takes it from the optics.
+    size : int, default=127
+        Height and width of the PSFs, pixels; odd.
+    optics : Optics or None
+        Needed by "born-wolf".
+    **settings
+        Of "diffraction" alone: `n_coefficients` (default 8, from Noll index 4) and
+        `max_coefficient` (default 0.3 waves RMS).
+
+    Returns
+    -------
+    PSFModel
+        The family.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or an argument is out of range.
+
+    Examples
+    --------
+    >>> model = make_psf_model("zernike-3", size=31)
+    >>> model.parameter_names
+    ('focus', 'cylinder', 'axis')
+    >>> model.psf([[0.2, 0.1, 0.0]]).shape
+    (1, 31, 31)
+    """
+    if name not in PSF_MODELS:
+        raise ValueError(f"psf_model must be one of {', '.join(PSF_MODELS)}; got {name!r}.")
+    return PSF_MODELS[name](cutoff=cutoff, size=size, optics=optics, **settings)

@@ -1,0 +1,277 @@
+"""Maps of the local PSF over whole images."""
+
+import numpy as np
+from skimage.transform import resize
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from ._psf_map import PSFMap
+from ._validation import check_choice, check_images, check_number
+from .optics import Optics, make_psf_model
+from .psf_regressor import PSFParameterRegressor
+
+__all__ = ["SpatialPSFMapper"]
+
+
+class SpatialPSFMapper(TransformerMixin, BaseEstimator):
+    """Read the local PSF at every window of a grid over images.
+
+    A window of the regressor's patch size slides over each image. Windows without texture are
+    filled from the valid ones by inverse-distance weighting in the family's encoding; their
+    standard deviation grows with the distance over which they were filled.
+
+    Parameters
+    ----------
+    regressor : PSFParameterRegressor, FrozenEstimator or None
+        Reads the patches. `fit` never trains it: it must name its `pretrained` weights, or be
+        fitted and wrapped in `sklearn.frozen.FrozenEstimator`. None takes
+        ``PSFParameterRegressor(pretrained="zernike-3")``.
+    stride : int, default=64
+        Step between windows, pixels (of the network's sampling, if `optics` resamples the image).
+    method : {"sliding", "dense"}, default="sliding"
+        "dense" asks a fully convolutional regressor for the whole map at once (`predict_map`).
+    optics : Optics or None
+        Resamples the images to the sampling that the network was trained at, so that waves are
+        waves of this microscope, and gives micrometres. Without it the scale is relative: blur is
+        measured in units of a pupil with the network's cut-off.
+    invalid_threshold : float, default=0.5
+        Windows more likely than this to be without texture are filled.
+    batch_size : int, default=64
+        Windows read at a time: bounds the memory.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    regressor_ : estimator
+        The validated regressor.
+    psf_model_ : PSFModel
+        Its family.
+    patch_size_ : int
+        Its patch size.
+
+    Notes
+    -----
+    The map of an image of height H has ``floor((H - patch_size) / stride) + 1`` rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skimage.data import camera
+    >>> from sklearn_psf import SpatialPSFMapper
+    >>> maps = SpatialPSFMapper(stride=128).fit_transform(camera()[np.newaxis, :256, :384])
+    >>> maps.parameters.shape
+    (1, 2, 3, 3)
+    """
+
+    def __init__(
+        self,
+        regressor=None,
+        *,
+        stride=64,
+        method="sliding",
+        optics=None,
+        invalid_threshold=0.5,
+        batch_size=64,
+        verbose=0,
+    ):
+        self.regressor = regressor
+        self.stride = stride
+        self.method = method
+        self.optics = optics
+        self.invalid_threshold = invalid_threshold
+        self.batch_size = batch_size
+        self.verbose = verbose
+
+    def fit(self, X, y=None):
+        """Validate the parameters, the regressor and the images; nothing is trained.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, H, W)
+            Images.
+        y : object
+            Ignored.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or an image is not as described.
+        NotFittedError
+            If the regressor is neither pretrained nor frozen after fitting.
+        """
+        check_number("stride", self.stride, low=1, integer=True)
+        check_number("batch_size", self.batch_size, low=1, integer=True)
+        check_number("invalid_threshold", self.invalid_threshold, low=0, high=1)
+        check_choice("method", self.method, ("sliding", "dense"))
+        if self.optics is not None and not isinstance(self.optics, Optics):
+            raise TypeError(f"optics must be an Optics or None, got {self.optics!r}.")
+        X = check_images(X)
+        self.regressor_ = self._checked_regressor(X)
+        self.psf_model_ = self.regressor_.psf_model_
+        self.patch_size_ = self.regressor_.patch_size_
+        if self.method == "dense" and not hasattr(self.regressor_, "predict_map"):
+            raise ValueError(
+                "method='dense' needs a fully convolutional regressor with predict_map; "
+                f"{self.regressor_!r} has none. Use method='sliding'."
+            )
+        self._check_size(X)
+        return self
+
+    def transform(self, X):
+        """Return the PSF map of images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, H, W)
+            Images of any real dtype, at least one patch large; a `numpy.memmap` is read one image
+            at a time.
+
+        Returns
+        -------
+        PSFMap
+            With the images themselves.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the images are not as described.
+        """
+        check_is_fitted(self)
+        X = check_images(X)
+        self._check_size(X)
+        shape = self._working_shape(X.shape[1:])
+        grid = [np.arange(0, n - self.patch_size_ + 1, self.stride) for n in shape]
+        parts = []
+        total = len(X) * len(grid[0]) * len(grid[1])
+        with tqdm(total=total, disable=not self.verbose, desc="PSF map", unit="PSF") as bar:
+            for image in X:
+                parts.append(self._map_one(self._resampled(image, shape), grid, bar))
+        parameters, std, invalid = (np.stack(part) for part in zip(*parts, strict=True))
+        centres = [
+            (start + self.patch_size_ / 2) * n / m - 0.5
+            for start, n, m in zip(grid, X.shape[1:], shape, strict=True)
+        ]
+        return PSFMap(
+            images=X,
+            parameters=parameters,
+            std=std,
+            invalid=invalid,
+            rows=centres[0],
+            columns=centres[1],
+            model=self._original_model().settings,
+            optics=self.optics,
+        )
+
+    def _checked_regressor(self, X):
+        regressor = self.regressor
+        if regressor is None:
+            regressor = PSFParameterRegressor(pretrained="zernike-3")
+        if not isinstance(regressor, FrozenEstimator):
+            if getattr(regressor, "pretrained", None) is None:
+                raise NotFittedError(
+                    f"{regressor!r} is not usable: fit it on sharp images and pass "
+                    "FrozenEstimator(regressor), or set pretrained=."
+                )
+            return clone(regressor).fit(X)
+        try:
+            check_is_fitted(regressor)
+        except NotFittedError as error:
+            raise NotFittedError(f"The frozen regressor is not fitted: {error}") from None
+        return regressor
+
+    def _check_size(self, X):
+        shape = self._working_shape(X.shape[1:])
+        if min(shape) < self.patch_size_:
+            resampled = ""
+            if shape != X.shape[1:]:
+                resampled = f" ({shape[0]} x {shape[1]} at the network's sampling)"
+            raise ValueError(
+                f"Images of X are {X.shape[1]} x {X.shape[2]} pixels{resampled}, smaller than "
+                f"the minimum of {self.patch_size_} x {self.patch_size_} required: the patch_size "
+                "of the regressor."
+            )
+
+    def _scale(self):
+        """Zoom that brings images to the network's sampling; widths in pixels need none."""
+        if self.optics is None or "waves RMS" not in self.psf_model_.units:
+            return 1.0
+        return self.optics.cutoff / self.psf_model_.cutoff
+
+    def _working_shape(self, shape):
+        return tuple(max(1, int(round(n * self._scale()))) for n in shape)
+
+    def _resampled(self, image, shape):
+        image = np.asarray(image)
+        if image.shape == shape:
+            return image
+        image = image.astype(np.float32)
+        return resize(image, shape, order=1, anti_aliasing=True, preserve_range=True)
+
+    def _original_model(self):
+        """The family at the sampling of the images: same waves, PSF arrays of the same extent."""
+        settings = dict(self.psf_model_.settings)
+        scale = self._scale()
+        settings["cutoff"] = min(settings["cutoff"] * scale, 0.5)
+        settings["size"] = 2 * int(np.ceil(settings["size"] / scale / 2)) + 1 if scale != 1 else (
+            settings["size"]
+        )
+        return make_psf_model(**settings, optics=self.optics)
+
+    def _map_one(self, image, grid, bar):
+        """Parameters, standard deviations and invalidity of one image's windows."""
+        if self.method == "dense":
+            return self.regressor_.predict_map(image[np.newaxis])
+        size = self.patch_size_
+        corners = [(r, c) for r in grid[0] for c in grid[1]]
+        parts = []
+        for start in range(0, len(corners), self.batch_size):
+            block = corners[start : start + self.batch_size]
+            patches = np.stack([image[r : r + size, c : c + size] for r, c in block])
+            parts.append(self._read(patches))
+            bar.update(len(block))
+        shape = (len(grid[0]), len(grid[1]))
+        parameters, std, invalid = (np.concatenate(p) for p in zip(*parts, strict=True))
+        parameters, std = self._fill(parameters, std, invalid, np.array(corners))
+        return parameters.reshape(*shape, -1), std.reshape(*shape, -1), invalid.reshape(shape)
+
+    def _read(self, patches):
+        read_all = getattr(self.regressor_, "predict_all", None)
+        if read_all is not None:  # one pass of the network instead of two
+            return read_all(patches)
+        parameters, std = self.regressor_.predict(patches, return_std=True)
+        return parameters, std, self.regressor_.predict_invalid(patches)
+
+    def _fill(self, parameters, std, invalid, corners):
+        """Replace invalid windows by the inverse-square-distance average of valid ones."""
+        bad = invalid > self.invalid_threshold
+        if bad.all():
+            return np.full_like(parameters, np.nan), np.full_like(std, np.nan)
+        if not bad.any():
+            return parameters, std
+        distance2 = ((corners[bad][:, None] - corners[~bad][None]) ** 2).sum(-1).astype(float)
+        weights = 1 / distance2
+        weights /= weights.sum(1, keepdims=True)
+        encoded = self.psf_model_.encode(parameters)
+        parameters, std = parameters.copy(), std.copy()
+        parameters[bad] = self.psf_model_.decode(weights @ encoded[~bad])
+        # The spread of what was averaged is what is not known about the gap.
+        spread = weights @ encoded[~bad] ** 2 - (weights @ encoded[~bad]) ** 2
+        known = np.sqrt(weights @ std[~bad] ** 2)
+        widened = np.sqrt(known**2 + spread.clip(0).mean(1, keepdims=True))
+        std[bad] = widened
+        return parameters, std
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        tags.transformer_tags.preserves_dtype = []
+        return tags

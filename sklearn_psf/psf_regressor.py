@@ -1,0 +1,565 @@
+"""Regression of PSF parameters from image patches."""
+
+from math import sqrt
+from numbers import Integral
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from ._validation import (
+    check_choice,
+    check_device,
+    check_image_list,
+    check_images,
+    check_number,
+)
+from .metrics import parameter_r2
+from .networks import ARCHITECTURES, build_network, load_pretrained, train_network
+from .networks.modules import load_initial_weights
+from .networks.training import ArrayBatches
+from .optics import Camera, PSFModel, make_psf_model
+from .simulation import PatchStream, make_blurred_patches
+
+__all__ = ["PSFParameterRegressor"]
+
+_MIN_PATCH = 32
+_N_VALIDATION = 512
+_N_SCORE = 512
+
+
+class PSFParameterRegressor(RegressorMixin, BaseEstimator):
+    """Read the parameters of the point-spread function off the texture of image patches.
+
+    A convolutional network looks at a patch and at its power spectrum, on which blur leaves the
+    modulus of the optical transfer function, and regresses the parameters in the continuous
+    encoding of the PSF family, each with its variance, and the probability that the patch has no
+    texture to read. The prediction does not depend on the brightness of the patch, scale or offset.
+
+    Parameters
+    ----------
+    psf_model : str, PSFModel or None
+        PSF family, as a name or as made by `sklearn_psf.optics.make_psf_model`. None follows the
+        weights, else "zernike-3".
+    architecture : {"compact", "resnet34", "resnext50"} or None
+        Network. None follows the weights, else "compact".
+    pretrained : str, Path or None
+        Name of shipped weights (`sklearn_psf.networks.pretrained_names`) or path of a .safetensors
+        file. `fit` then only validates.
+    initial_weights : str, Path, dict or None
+        Where a training starts: pretrained weights by name or path, or a state dict (of arrays or
+        tensors) with torchvision's names, whose colour stem is summed and whose last layer is
+        left out.
+    patch_size : int or None
+        Height and width of a patch, pixels. None follows the weights or the patches given, else
+        128.
+    camera : Camera or None
+        Camera of the patches that a training draws. None varies peak photons from 10^2.5 to 10^4.5
+        and read noise from 0 to 5 electrons.
+    n_patches : int, default=12800
+        Patches drawn per epoch when fitted on sharp images.
+    max_epochs : int, default=20
+        Longest training.
+    batch_size : int, default=64
+        Patches per training step.
+    learning_rate : float, default=2e-3
+        Peak learning rate of AdamW.
+    loss : {"nll", "mse"}, default="nll"
+        Heteroscedastic likelihood, which gives `return_std`, or the published squared error.
+    validation_fraction : float, default=0.1
+        Part of the images or patches on which validation scores and the calibration of the standard
+        deviation are computed. A single sharp image is used for both.
+    patience : int or None, default=None
+        Epochs without a better validation score before the training stops; None never stops early.
+    max_minutes : float or None, default=None
+        Time after which the training, with its schedule, ends.
+    checkpoint : str, Path or None, default=None
+        File that is written after each epoch; if it exists, `fit` resumes from it.
+    device : str or None
+        None takes CUDA where available, else the CPU.
+    random_state : int, RandomState or None
+        Seed of the initialisation, of the patches and of their order.
+    verbose : int, default=0
+        1 shows progress.
+
+    Attributes
+    ----------
+    psf_model_ : PSFModel
+        The family.
+    architecture_ : str
+        The architecture.
+    patch_size_ : int
+        Pixels.
+    state_ : dict of str to ndarray
+        Weights.
+    std_scale_ : ndarray of shape (P,)
+        Factor that calibrates the standard deviation on validation data.
+    history_ : list of dict
+        Figures of each epoch; empty for pretrained weights.
+    weights_id_ : str
+        Name, version and hash of pretrained weights, else "".
+
+    References
+    ----------
+    A. Shajkofci and M. Liebling, "Spatially-variant CNN-based point spread function estimation for
+    blind deconvolution and depth estimation in optical microscopy", IEEE Trans. Image Process. 29
+    (2020), 5848-5861.
+
+    Examples
+    --------
+    >>> from skimage.data import camera
+    >>> from sklearn_psf import PSFParameterRegressor
+    >>> from sklearn_psf.simulation import make_blurred_patches
+    >>> X, y = make_blurred_patches(camera()[None], 4, psf_model="gaussian-1", random_state=0)
+    >>> reg = PSFParameterRegressor(pretrained="gaussian-1").fit(X, y)
+    >>> reg.predict(X).shape
+    (4, 1)
+    """
+
+    def __init__(
+        self,
+        *,
+        psf_model=None,
+        architecture=None,
+        pretrained=None,
+        initial_weights=None,
+        patch_size=None,
+        camera=None,
+        n_patches=12800,
+        max_epochs=20,
+        batch_size=64,
+        learning_rate=2e-3,
+        loss="nll",
+        validation_fraction=0.1,
+        patience=None,
+        max_minutes=None,
+        checkpoint=None,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.psf_model = psf_model
+        self.architecture = architecture
+        self.pretrained = pretrained
+        self.initial_weights = initial_weights
+        self.patch_size = patch_size
+        self.camera = camera
+        self.n_patches = n_patches
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.loss = loss
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.max_minutes = max_minutes
+        self.checkpoint = checkpoint
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y=None):
+        """Train on sharp images or on labelled patches, or validate pretrained weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, H, W) or list of 2-D arrays
+            Without `y`: sharp images of any sizes, from which blurred patches are drawn. With `y`:
+            blurred patches, square.
+        y : array-like of shape (n, P) or None
+            Family parameters of the patches; a row of NaN means textureless.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data are not as described.
+        """
+        self._check_parameters()
+        model, card, state = self._resolve()
+        if self.pretrained is not None:
+            check_image_list(X)
+            self._store(model, card["architecture"], card["patch_size"], state)
+            self.std_scale_ = np.asarray(card.get("std_scale", np.ones(len(model.bounds))))
+            self.weights_id_ = _weights_id(self.pretrained, card)
+            self.history_ = []
+            return self
+        if y is None:
+            self._fit_sharp(X, model, state)
+        else:
+            self._fit_patches(X, y, model, state)
+        self.weights_id_ = ""
+        return self
+
+    def predict(self, X, return_std=False):
+        """Return the PSF parameters of patches.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, patch_size, patch_size)
+            Patches.
+        return_std : bool
+            Whether to return the standard deviations too.
+
+        Returns
+        -------
+        parameters : ndarray of shape (n, P)
+            In the family's units.
+        std : ndarray of shape (n, P)
+            Only with `return_std`.
+        """
+        encoding, variance, _ = self._read(X)
+        parameters = self.psf_model_.decode(encoding)
+        if not return_std:
+            return parameters
+        return parameters, self._std(encoding, variance, parameters)
+
+    def predict_invalid(self, X):
+        """Return the probability that a patch has no texture to read a PSF from.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, patch_size, patch_size)
+            Patches.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Between 0 and 1.
+        """
+        return self._read(X)[2]
+
+    def predict_all(self, X):
+        """Return parameters, standard deviations and invalidity in one pass of the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, patch_size, patch_size)
+            Patches.
+
+        Returns
+        -------
+        parameters, std : ndarray of shape (n, P)
+            As `predict`.
+        invalid : ndarray of shape (n,)
+            As `predict_invalid`.
+        """
+        encoding, variance, invalid = self._read(X)
+        parameters = self.psf_model_.decode(encoding)
+        return parameters, self._std(encoding, variance, parameters), invalid
+
+    def score(self, X, y=None):
+        """Return R^2 averaged over parameters, angles as points on a circle of their period.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, H, W) or list of 2-D arrays
+            With `y`: patches. Without: sharp images, from which seeded patches are drawn.
+        y : array-like of shape (n, P) or None
+            Parameters; rows of NaN are left out.
+
+        Returns
+        -------
+        float
+            At most 1.
+        """
+        check_is_fitted(self)
+        if y is None:
+            seed = self.random_state if isinstance(self.random_state, Integral) else 0
+            X, y = make_blurred_patches(
+                X,
+                _N_SCORE,
+                psf_model=self.psf_model_,
+                camera=self.camera,
+                patch_size=self.patch_size_,
+                random_state=seed,
+            )
+        y = self._check_targets(y, len(X), self.psf_model_)
+        return parameter_r2(y, self.predict(X), periods=self.psf_model_.periods)
+
+    def calibrate(self, X, y):
+        """Scale the standard deviations so that 68 % of the errors on patches lie within them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, patch_size, patch_size)
+            Patches that were not trained on.
+        y : array-like of shape (n, P)
+            Parameters; rows of NaN are left out. With fewer than 20 valid rows the scale is 1.
+
+        Returns
+        -------
+        self
+            With a new `std_scale_`.
+        """
+        y = np.asarray(y, dtype=np.float64)
+        valid = ~np.isnan(y).any(1)
+        self.std_scale_ = np.ones(y.shape[1])
+        if valid.sum() >= 20:
+            parameters, std = self.predict(np.asarray(X)[valid], return_std=True)
+            error = np.abs(_difference(parameters, y[valid], self.psf_model_.periods))
+            ratio = np.quantile(error / np.maximum(std, 1e-9), 0.683, axis=0)
+            self.std_scale_ = np.clip(ratio, 0.1, 10)
+        return self
+
+    def _check_parameters(self):
+        for name, low in (("n_patches", 1), ("max_epochs", 1), ("batch_size", 2)):
+            check_number(name, getattr(self, name), low=low, integer=True)
+        check_number("learning_rate", self.learning_rate, low=0, open_low=True)
+        check_number("validation_fraction", self.validation_fraction, low=0, high=0.9)
+        check_choice("loss", self.loss, ("nll", "mse"))
+        if self.architecture is not None:
+            check_choice("architecture", self.architecture, ARCHITECTURES)
+        if self.patch_size is not None:
+            check_number("patch_size", self.patch_size, low=_MIN_PATCH, integer=True)
+        if self.patience is not None:
+            check_number("patience", self.patience, low=1, integer=True)
+        if self.max_minutes is not None:
+            check_number("max_minutes", self.max_minutes, low=0, open_low=True)
+        if self.camera is not None and not isinstance(self.camera, Camera):
+            raise TypeError(f"camera must be a Camera or None, got {self.camera!r}.")
+        if self.psf_model is not None and not isinstance(self.psf_model, (str, PSFModel)):
+            raise TypeError(f"psf_model must be a name or a PSFModel, got {self.psf_model!r}.")
+        if self.pretrained is not None and self.initial_weights is not None:
+            raise ValueError(
+                f"pretrained={self.pretrained!r} never trains and initial_weights starts a "
+                "training: give only one of them."
+            )
+        check_device(self.device)
+
+    def _resolve(self):
+        """Return family, card and state from the weights and the parameters that must agree."""
+        card, state, given = {}, None, self.pretrained or self.initial_weights
+        if given is not None and not isinstance(given, dict):
+            state, card = load_pretrained(given)
+            self._check_agreement(given, card)
+        elif given is not None:
+            state = given
+        model = self.psf_model
+        if model is None:
+            model = make_psf_model(**card["psf_model"]) if card else make_psf_model("zernike-3")
+        elif isinstance(model, str):
+            model = make_psf_model(**card["psf_model"]) if card else make_psf_model(model)
+        return model, card, state
+
+    def _check_agreement(self, given, card):
+        wanted = self.psf_model
+        settings = wanted.settings if isinstance(wanted, PSFModel) else {"name": wanted}
+        pairs = [
+            ("architecture", self.architecture, card["architecture"]),
+            ("patch_size", self.patch_size, card["patch_size"]),
+        ]
+        if wanted is not None:
+            # The size of the array in which a PSF is computed does not change what it is.
+            known = {k: card["psf_model"].get(k) for k in settings if k != "size"}
+            own = {k: v for k, v in settings.items() if k != "size"}
+            pairs.append(("psf_model", own, known))
+        for name, own, known in pairs:
+            if own is not None and own != known:
+                raise ValueError(
+                    f"{name}={own!r} disagrees with the weights {str(given)!r}, whose card says "
+                    f"{known!r}."
+                )
+
+    def _fit_sharp(self, X, model, state):
+        patch_size = 128 if self.patch_size is None else int(self.patch_size)
+        images = check_image_list(X)
+        rng = check_random_state(self.random_state)
+        train, valid = self._split(images, rng)
+        stream = PatchStream(
+            train,
+            psf_model=model,
+            patch_size=patch_size,
+            batch_size=self.batch_size,
+            camera=self.camera,
+            device=self.device,
+            random_state=rng,
+        )
+        batches = ((X, model.encode(y)) for X, y in stream)
+        validation = make_blurred_patches(
+            valid,
+            _N_VALIDATION,
+            psf_model=model,
+            camera=self.camera,
+            patch_size=patch_size,
+            random_state=rng,
+        )
+        n_batches = max(1, self.n_patches // self.batch_size)
+        sample = model.encode(model.sample(4096, rng))
+        self._train(batches, sample, n_batches, validation, model, patch_size, state, rng)
+
+    def _fit_patches(self, X, y, model, state):
+        X = check_images(X, min_size=_MIN_PATCH)
+        y = self._check_targets(y, len(X), model)
+        patch_size = X.shape[1] if self.patch_size is None else self.patch_size
+        if X.shape[1:] != (patch_size, patch_size):
+            raise ValueError(
+                f"Patches must be square, {patch_size} x {patch_size} pixels (patch_size); got "
+                f"{X.shape[1]} x {X.shape[2]}."
+            )
+        rng = check_random_state(self.random_state)
+        order = rng.permutation(len(X))
+        n_valid = int(round(self.validation_fraction * len(X)))
+        train, valid = order[n_valid:], order[:n_valid] if n_valid else order
+        X = np.asarray(X, np.float32)
+        targets = model.encode(y)
+        device = check_device(self.device)
+        batches = ArrayBatches(X[train], targets[train], self.batch_size, rng, device)
+        n_batches = max(1, len(train) // self.batch_size)
+        validation = (X[valid], y[valid])
+        self._train(
+            batches, targets[train], n_batches, validation, model, patch_size, state, rng
+        )
+
+    def _split(self, images, rng):
+        """Images to train and to validate on; with too few images both are the same."""
+        n_valid = int(round(self.validation_fraction * len(images)))
+        if n_valid == 0:
+            return images, images
+        order = rng.permutation(len(images))
+        return [images[i] for i in order[n_valid:]], [images[i] for i in order[:n_valid]]
+
+    def _check_targets(self, y, n, model):
+        y = np.asarray(y, dtype=np.float64)
+        names = model.parameter_names
+        if y.ndim == 1 and len(names) == 1:
+            y = y[:, np.newaxis]
+        if y.shape != (n, len(names)):
+            raise ValueError(
+                f"y must have shape ({n}, {len(names)}): one row per patch of {names}; got "
+                f"{y.shape}."
+            )
+        if np.isinf(y).any():
+            raise ValueError("Input y contains infinity.")
+        y = np.where(np.isnan(y).any(1, keepdims=True), np.nan, y)
+        if np.isnan(y).all():
+            raise ValueError("y holds no valid row: every one has NaN (textureless).")
+        return y
+
+    def _train(self, batches, sample, n_batches, validation, model, patch_size, state, rng):
+        architecture = self.architecture or "compact"
+        network = build_network(
+            architecture,
+            model.n_encoded,
+            seed=int(rng.randint(2**31 - 1)),
+            mixed_precision=self.batch_size >= 32,
+        )
+        if state is not None:
+            load_initial_weights(network, state)
+        with tqdm(total=self.max_epochs, disable=not self.verbose, desc="training") as bar:
+
+            def report(figures):
+                bar.update(figures["epoch"] - bar.n)
+                bar.set_postfix({k: f"{v:.3g}" for k, v in figures.items() if k != "epoch"})
+
+            state, self.history_ = train_network(
+                network,
+                batches,
+                sample,
+                n_batches=n_batches,
+                max_epochs=self.max_epochs,
+                learning_rate=self.learning_rate,
+                loss=self.loss,
+                max_minutes=self.max_minutes,
+                patience=self.patience,
+                evaluate=lambda state: self._validate(state, architecture, validation, model),
+                report=report,
+                checkpoint=None if self.checkpoint is None else Path(self.checkpoint),
+                device=check_device(self.device),
+            )
+        self._store(model, architecture, patch_size, state)
+        self.calibrate(*validation)
+
+    def _validate(self, state, architecture, validation, model):
+        X, y = validation
+        if np.isnan(y).all():
+            return -np.inf
+        network = build_network(architecture, model.n_encoded, state).to(check_device(self.device))
+        encoding = _run(network, X)[0]
+        return parameter_r2(y, model.decode(encoding), periods=model.periods)
+
+    def _store(self, model, architecture, patch_size, state):
+        self.psf_model_, self.architecture_ = model, architecture
+        self.patch_size_, self.state_ = int(patch_size), state
+        self.__dict__.pop("_network", None)
+
+    def _module(self):
+        """The network, built from the state when first needed and never pickled."""
+        network = self.__dict__.get("_network")
+        if network is None:
+            network = build_network(self.architecture_, self.psf_model_.n_encoded, self.state_)
+            self._network = network.to(check_device(self.device))
+        return self._network
+
+    def _read(self, X):
+        check_is_fitted(self)
+        X = check_images(X)
+        size = self.patch_size_
+        if X.shape[1:] != (size, size):
+            raise ValueError(
+                f"Patches of {size} x {size} pixels (patch_size) are expected, got "
+                f"{X.shape[1]} x {X.shape[2]}. Use SpatialPSFMapper for whole images."
+            )
+        return _run(self._module(), X)
+
+    def _std(self, encoding, variance, parameters):
+        """Propagate the encoding's variance through the decoding by central differences."""
+        model = self.psf_model_
+        total = np.zeros_like(parameters)
+        for i, sigma in enumerate(np.sqrt(variance).T):
+            step = np.zeros_like(encoding)
+            step[:, i] = sigma
+            above, below = model.decode(encoding + step), model.decode(encoding - step)
+            total += (_difference(above, below, model.periods) / 2) ** 2
+        std = np.sqrt(total) * self.std_scale_
+        for i, period in enumerate(model.periods):
+            if period is not None:  # an unknown angle is uniform over its period
+                std[:, i] = np.minimum(std[:, i], period / sqrt(12))
+        return std
+
+    def __getstate__(self):
+        state = super().__getstate__().copy()
+        state.pop("_network", None)
+        return state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        tags.target_tags.required = False
+        tags.target_tags.multi_output = True
+        tags.non_deterministic = False
+        return tags
+
+
+def _weights_id(name, card):
+    return f"{Path(name).stem} version {card['weight_version']} sha256 {card['sha256'][:16]}"
+
+
+def _difference(a, b, periods):
+    """a - b, angles by the shorter way round."""
+    difference = a - b
+    for i, period in enumerate(periods):
+        if period is not None:
+            difference[:, i] -= period * np.round(difference[:, i] / period)
+    return difference
+
+
+def _run(network, X, batch_size=64):
+    """Encoding, variance and invalidity of patches, in batches, as float64 arrays."""
+    device = network.target_mean.device
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(X), batch_size):
+            block = np.ascontiguousarray(X[start : start + batch_size])
+            # Large offsets are taken off before the cast to 32 bits can round texture away.
+            block = block - block.mean((1, 2), keepdims=True, dtype=np.float64)
+            batch = torch.as_tensor(block, dtype=torch.float32, device=device)
+            parts.append([part.double().cpu().numpy() for part in network.read(batch)])
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))

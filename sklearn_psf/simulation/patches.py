@@ -1,0 +1,328 @@
+"""Blurred patches with known PSF parameters: a function for tests, an endless stream for training.
+
+A patch is cut from a larger blurred field, so that light from beyond its border reaches it as it
+does in a microscope. Everything but the choice of crops runs as batched tensors on one device.
+"""
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+from sklearn.utils import check_random_state
+from torch.nn import functional as F
+
+from .._validation import check_device, check_generator, check_image_list, check_number
+from ..optics import Camera, make_psf_model
+
+__all__ = ["PatchStream", "make_blurred_patches", "texture_contrast"]
+
+# Texture (RMS within blocks of 8 pixels) must reach this many standard deviations of the noise.
+MIN_CONTRAST = 1.0
+_BLOCK = 8
+
+
+def texture_contrast(photons: torch.Tensor, read_noise=0.0) -> torch.Tensor:
+    """RMS texture of sharp patches relative to the noise of their mean brightness.
+
+    Texture is the standard deviation within blocks of 8 x 8 pixels, which slow shading does not
+    raise; the noise is ``sqrt(mean + read_noise^2)``. A patch below `MIN_CONTRAST` is textureless:
+    its blur cannot be read.
+
+    Parameters
+    ----------
+    photons : Tensor of shape (n, H, W)
+        Expected photon electrons, before blur.
+    read_noise : float or Tensor of shape (n,)
+        Electrons.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        Contrast to noise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> texture_contrast(torch.full((1, 16, 16), 100.0))
+    tensor([0.])
+    """
+    mean = F.avg_pool2d(photons[:, None], _BLOCK)
+    variance = (F.avg_pool2d(photons[:, None] ** 2, _BLOCK) - mean**2).clamp(min=0)
+    noise = photons.mean((-2, -1)) + read_noise**2
+    # Rounding leaves about 1e-7 of the squared mean in a constant patch.
+    floor = 1e-6 * mean.square().mean((1, 2, 3))
+    variance = variance.mean((1, 2, 3))
+    variance = torch.where(variance > floor, variance, torch.zeros_like(variance))
+    return (variance / noise.clamp(min=1e-12)).sqrt()
+
+
+def _blur(fields, index, psfs, patch):
+    """Convolve field ``index[i]`` with PSF i by FFT and return the central patches, (n, p, p)."""
+    size, k = fields.shape[-1], psfs.shape[-1]
+    kernels = F.pad(psfs, (0, size - k, 0, size - k)).roll((-(k // 2), -(k // 2)), (-2, -1))
+    spectra = torch.fft.rfft2(fields)[index] * torch.fft.rfft2(kernels)
+    return _central(torch.fft.irfft2(spectra, s=(size, size)), patch).clamp(min=0)
+
+
+def _central(fields, patch):
+    start = (fields.shape[-1] - patch) // 2
+    return fields[..., start : start + patch, start : start + patch]
+
+
+def _scaled(image, device):
+    """Image as a float32 tensor with minimum 0 and maximum 1; a constant image becomes 0."""
+    image = torch.as_tensor(np.ascontiguousarray(image, dtype=np.float32), device=device)
+    image = image - image.min()
+    return image / image.max().clamp(min=1e-20)
+
+
+def _crop(image, size, rng):
+    """Random square crop of `size` pixels; a smaller image is mirrored beyond its borders."""
+    missing = [max(0, size - n) for n in image.shape]
+    if any(missing):
+        pads = [(m // 2, m - m // 2) for m in missing]
+        index = [
+            torch.as_tensor(np.pad(np.arange(n), pad, mode="symmetric"), device=image.device)
+            for n, pad in zip(image.shape, pads, strict=True)
+        ]
+        image = image[index[0]][:, index[1]]
+    top, left = (rng.randint(0, n - size + 1) for n in image.shape)
+    return image[top : top + size, left : left + size]
+
+
+def make_blurred_patches(
+    images, n, *, psf_model="zernike-3", camera=None, patch_size=128, random_state=None
+):
+    """Blur random patches of sharp images with random PSFs, and photograph them.
+
+    Parameters
+    ----------
+    images : array-like of shape (n_images, H, W) or list of 2-D arrays
+        Sharp images in any unit. Each is scaled so that its brightest pixel receives
+        ``camera.peak_photons``, its darkest none. One smaller than a patch with its margin is
+        mirrored at the borders.
+    n : int
+        Number of patches. Images are drawn in proportion to their area.
+    psf_model : str or PSFModel
+        Family; parameters are drawn by its `sample`.
+    camera : Camera or None
+        ``Camera()`` by default.
+    patch_size : int, default=128
+        Height and width of a patch, pixels.
+    random_state : int, RandomState or None
+        Seed.
+
+    Returns
+    -------
+    X : ndarray of shape (n, patch_size, patch_size)
+        Blurred patches in grey values, float32.
+    y : ndarray of shape (n, P)
+        Parameters; a row of NaN where the sharp patch has no texture above the noise
+        (`texture_contrast` below 1).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an image or argument is not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sharp = np.random.RandomState(0).rand(1, 200, 200)
+    >>> X, y = make_blurred_patches(sharp, 3, psf_model="gaussian-1", random_state=0)
+    >>> X.shape, y.shape
+    ((3, 128, 128), (3, 1))
+    """
+    images = check_image_list(images, name="images")
+    check_number("n", n, low=1, integer=True)
+    check_number("patch_size", patch_size, low=16, integer=True)
+    model = make_psf_model(psf_model) if isinstance(psf_model, str) else psf_model
+    camera = Camera() if camera is None else camera
+    rng = check_random_state(random_state)
+    parameters = model.sample(n, rng)
+    generator = check_generator(rng)
+    sources = [_scaled(image, "cpu") for image in images]
+    areas = np.array([image.size for image in images], dtype=float)
+    choice = rng.choice(len(sources), size=n, p=areas / areas.sum())
+    size = next_fast_len(patch_size + model.size - 1, real=True)
+    X = np.empty((n, patch_size, patch_size), np.float32)
+    for start in range(0, n, 64):
+        rows = slice(start, start + 64)
+        fields = torch.stack([_crop(sources[i], size, rng) for i in choice[rows]])
+        photons = fields * camera.peak_photons
+        psfs = model.psf(torch.as_tensor(parameters[rows], dtype=torch.float32))
+        blurred = _blur(photons, torch.arange(len(fields)), psfs, patch_size)
+        X[rows] = camera.expose(blurred, generator=generator).numpy()
+        electrons = camera.quantum_efficiency * _central(photons, patch_size)
+        flat = texture_contrast(electrons, camera.read_noise) < MIN_CONTRAST
+        parameters[rows][flat.numpy()] = np.nan
+    return X, parameters
+
+
+class PatchStream:
+    """An endless, seeded stream of blurred patches for training; no patch is seen twice.
+
+    Sharp crops are turned, mirrored, zoomed out, inverted, lifted by a background, blurred, shaded,
+    exposed at 10^2.5 to 10^4.5 peak photons with 0 to 5 electrons of read noise, and quantised. All
+    that changes the geometry happens before the blur. PSFs come from a pool that is renewed a
+    little with each batch.
+
+    Parameters
+    ----------
+    images : list of 2-D arrays or array-like of shape (n_images, H, W)
+        Sharp images.
+    psf_model : PSFModel
+        Family.
+    patch_size : int, default=128
+        Pixels.
+    batch_size : int, default=64
+        Patches per draw.
+    camera : Camera or None
+        None draws peak photons and read noise at random; a camera fixes them.
+    pool_size : int, default=1024
+        PSFs kept.
+    device : str, torch.device or None
+        Where patches are made.
+    random_state : int, RandomState or None
+        Seed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_psf.optics import make_psf_model
+    >>> sharp = np.random.RandomState(0).rand(1, 300, 300)
+    >>> stream = PatchStream(sharp, psf_model=make_psf_model("gaussian-1"), batch_size=4,
+    ...                      pool_size=8, random_state=0)
+    >>> X, y = stream.draw()
+    >>> X.shape, y.shape
+    (torch.Size([4, 128, 128]), torch.Size([4, 1]))
+    """
+
+    margin = 44  # pixels of field beyond the patch: the radius of 1.5 waves of defocus
+    textureless = 0.05  # share of patches without any texture
+    renewal = 8  # a pool entry is used about this often
+
+    def __init__(
+        self,
+        images,
+        *,
+        psf_model,
+        patch_size=128,
+        batch_size=64,
+        camera=None,
+        pool_size=1024,
+        device=None,
+        random_state=None,
+    ):
+        self.psf_model, self.patch_size, self.batch_size = psf_model, patch_size, batch_size
+        self.camera = camera
+        self.device = check_device(device)
+        self._rng = check_random_state(random_state)
+        self._generator = check_generator(self._rng, self.device)
+        self._size = next_fast_len(max(patch_size + 2 * self.margin, psf_model.size), real=True)
+        images = check_image_list(images, name="images")
+        self._sources = [_scaled(image, self.device) for image in images]
+        weights = np.sqrt([image.size for image in images])
+        self._weights = weights / weights.sum()
+        self._parameters = torch.empty(0, len(psf_model.parameter_names), device=self.device)
+        self._pool = torch.empty(0, psf_model.size, psf_model.size, device=self.device)
+        self._renew(pool_size)
+
+    def __iter__(self):
+        while True:
+            yield self.draw()
+
+    def draw(self):
+        """Return one batch: patches (n, size, size) and parameters (n, P), NaN where textureless.
+
+        Returns
+        -------
+        X : Tensor of shape (batch_size, patch_size, patch_size)
+            Grey values.
+        y : Tensor of shape (batch_size, P)
+            Parameters.
+        """
+        n = self.batch_size
+        fresh = self._renew(max(1, n // self.renewal), replace=True)
+        chosen = torch.as_tensor(self._rng.randint(len(self._pool), size=n), device=self.device)
+        chosen[: len(fresh)] = fresh  # every PSF of the pool is seen at least once
+        fields = torch.stack([self._field() for _ in range((n + 1) // 2)])
+        index = torch.arange(n, device=self.device) // 2  # two PSFs for each sharp field
+        peak, read_noise = self._exposure(n)
+        patches = _blur(fields, index, self._pool[chosen], self.patch_size)
+        shading = self._shading(n)
+        sharp = _central(fields, self.patch_size)[index] * peak * shading
+        contrast = texture_contrast(sharp, read_noise[:, 0, 0])
+        photons = patches * peak * shading
+        empty = self._uniform(n) < self.textureless
+        photons[empty] = (peak * shading * self._uniform(n, 1, 1))[empty]
+        y = self._parameters[chosen].clone()
+        y[empty | (contrast < MIN_CONTRAST)] = torch.nan
+        return self._quantize(self._expose(photons, read_noise), peak), y
+
+    def _renew(self, n, replace=False):
+        """Add n PSFs to the pool, or replace the oldest ones; return their places."""
+        parameters = torch.as_tensor(self.psf_model.sample(n, self._rng), dtype=torch.float32)
+        parameters = parameters.to(self.device)
+        psfs = self.psf_model.psf(parameters)
+        if not replace:
+            self._parameters = torch.cat([self._parameters, parameters])
+            self._pool, self._next = torch.cat([self._pool, psfs]), 0
+            return torch.arange(len(self._pool), device=self.device)
+        places = (self._next + torch.arange(n, device=self.device)) % len(self._pool)
+        self._pool[places], self._parameters[places] = psfs, parameters
+        self._next = (self._next + n) % len(self._pool)
+        return places
+
+    def _uniform(self, *shape):
+        return torch.rand(*shape, generator=self._generator, device=self.device)
+
+    def _field(self):
+        """One sharp field in [0, 1]: cropped, zoomed out, turned, perhaps inverted and lifted."""
+        rng, image = self._rng, self._sources[self._rng.choice(len(self._sources), p=self._weights)]
+        room = min(image.shape) / self._size
+        # Zooming out sharpens textures that are soft at the pixel. Small images keep their pixels.
+        zoom = 1.0 if rng.rand() < 0.5 else rng.uniform(1, min(3.0, max(1.0, 1.25 * room)))
+        field = _crop(image, int(round(self._size * zoom)), rng)
+        if field.shape[0] != self._size:
+            shape = (self._size, self._size)
+            field = F.interpolate(field[None, None], shape, mode="bilinear", antialias=True)[0, 0]
+        field = torch.rot90(field, rng.randint(4))
+        field = field.flip(0) if rng.rand() < 0.5 else field
+        if rng.rand() < 0.5:  # expose for the crop instead of for the whole image
+            field = (field - field.min()) / (field.max() - field.min()).clamp(min=1e-3)
+        field = 1 - field if rng.rand() < 0.3 else field
+        background = rng.uniform(0, 0.5) * (rng.rand() < 0.5)
+        return (field * (1 - background) + background).clamp(0, 1)
+
+    def _exposure(self, n):
+        if self.camera is not None:
+            ones = torch.ones(n, 1, 1, device=self.device)
+            scale = self.camera.peak_photons * self.camera.quantum_efficiency
+            return scale * ones, self.camera.read_noise * ones
+        return 10 ** (2.5 + 2 * self._uniform(n, 1, 1)), 5 * self._uniform(n, 1, 1)
+
+    def _shading(self, n):
+        """Vignetting and sloping illumination, in (0, 1]; none for half of the patches."""
+        r = torch.linspace(-0.5, 0.5, self.patch_size, device=self.device)
+        slope_y, slope_x = (0.4 * self._uniform(n, 1, 1) - 0.2 for _ in range(2))
+        bowl = 0.4 * self._uniform(n, 1, 1)
+        shading = 0.8 + slope_y * r[:, None] + slope_x * r - bowl * (r[:, None] ** 2 + r**2)
+        return torch.where(self._uniform(n, 1, 1) < 0.5, torch.ones_like(shading), shading)
+
+    def _normal(self, like):
+        return torch.randn(like.shape, generator=self._generator, device=self.device)
+
+    def _expose(self, photons, read_noise):
+        """Shot and read noise. The square-root transform of a normal has Poisson's first moments.
+
+        (sqrt(m) + g / 2)^2 - 1/4 with g ~ N(0, 1) has mean m, variance m + 1/8 and Poisson's sense
+        of skewness; it is several times faster than exact Poisson draws.
+        """
+        shot = (photons.sqrt() + 0.5 * self._normal(photons)).square() - 0.25
+        return shot + read_noise * self._normal(photons)
+
+    def _quantize(self, electrons, peak):
+        """Round to 8 bits for a third of the patches; the others keep fine grey values."""
+        step = peak / 255
+        coarse = (electrons / step).round() * step
+        return torch.where(self._uniform(len(peak), 1, 1) < 1 / 3, coarse, electrons)

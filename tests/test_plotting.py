@@ -1,0 +1,194 @@
+import builtins
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from sklearn_psf import PSFMap
+from sklearn_psf.optics import Optics, make_psf_model
+from sklearn_psf.plotting import PSFMapDisplay, RestorationDisplay
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def make_map(name="zernike-3", grid=(3, 4), n=2, optics=None):
+    model = make_psf_model(name, size=31)
+    gy, gx = grid
+    parameters = model.sample(n * gy * gx, random_state=0).reshape(n, gy, gx, -1)
+    return PSFMap(
+        images=np.ones((n, 100, 140), "float32"),
+        parameters=parameters,
+        std=0.1 * np.abs(parameters),
+        invalid=np.zeros((n, gy, gx)),
+        rows=np.linspace(20, 80, gy) if gy > 1 else np.array([50.0]),
+        columns=np.linspace(20, 120, gx) if gx > 1 else np.array([70.0]),
+        model=model.settings,
+        optics=optics,
+    )
+
+
+def colour_bar_labels(display):
+    return [im.colorbar.ax.get_ylabel() for im in display.im_]
+
+
+def test_one_panel_per_parameter_with_units():
+    maps = make_map()
+    display = PSFMapDisplay.from_map(maps, index=1)
+    assert [ax.get_title() for ax in display.ax_] == ["focus", "cylinder", "axis"]
+    assert colour_bar_labels(display) == ["waves RMS", "waves RMS", "rad"]
+    assert display.figure_ is display.ax_[0].figure
+    for k, mesh in enumerate(display.im_):
+        np.testing.assert_allclose(mesh.get_array().reshape(3, 4), maps.parameters[1, ..., k])
+
+
+def test_windows_stand_where_they_are_in_the_image():
+    display = PSFMapDisplay.from_map(make_map())
+    corners = display.im_[0].get_coordinates()
+    np.testing.assert_allclose(corners[0, 0], [20 - 100 / 6, 5])  # half a window before the centre
+    assert display.ax_[0].get_xlim() == (-0.5, 139.5)
+    assert display.ax_[0].get_ylim() == (99.5, -0.5)  # rows go down
+
+
+@pytest.mark.parametrize(("name", "period"), [("zernike-3", np.pi), ("zernike-2", np.pi / 2)])
+def test_angles_are_cyclic(name, period):
+    display = PSFMapDisplay.from_map(make_map(name), cmap="cividis")
+    axis, cylinder = display.im_[-1], display.im_[-2]
+    assert axis.get_cmap().name == "twilight" and axis.get_clim() == pytest.approx((0, period))
+    assert cylinder.get_cmap().name == "cividis"
+
+
+def test_noise_of_a_flat_map_is_not_blown_up():
+    maps = make_map("zernike-1")
+    maps.parameters[:] = 0.5 + 1e-4 * maps.parameters
+    low, high = PSFMapDisplay.from_map(maps).im_[0].get_clim()
+    assert high - low == pytest.approx(0.15) and low < 0.5 < high
+    maps.parameters[:] = 0.0
+    assert PSFMapDisplay.from_map(maps).im_[0].get_clim() == pytest.approx((0, 0.15))
+
+
+def test_std_starts_at_zero():
+    maps = make_map("gaussian-2")
+    display = PSFMapDisplay.from_map(maps, kind="std")
+    assert [ax.get_title() for ax in display.ax_] == ["std of width_y", "std of width_x"]
+    assert colour_bar_labels(display) == ["px", "px"]
+    assert display.im_[0].get_clim() == pytest.approx((0, maps.std[0, ..., 0].max()))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (3, 4), (1, 25), (20, 19)])
+def test_local_psfs_are_a_montage(grid):
+    maps = make_map("zernike-1", grid=grid, n=1)
+    display = PSFMapDisplay.from_map(maps, kind="psfs")
+    shown = [len(display.ax_[0].get_yticks()), len(display.ax_[0].get_xticks())]
+    assert all(1 <= s <= 9 for s in shown) and (shown == list(grid) or max(grid) > 9)
+    tiles = np.array(shown)
+    shape = np.array(display.im_[0].get_array().shape)
+    pitch = (shape + 1) // tiles
+    assert (pitch * tiles - 1 == shape).all() and pitch[0] == pitch[1]
+    centre = display.im_[0].get_array()[pitch[0] // 2 - 1, pitch[1] // 2 - 1]
+    psf = maps.psf_model.psf(maps.parameters[0, (grid[0] - 1) % -(-grid[0] // 9) // 2][:1])[0]
+    if grid == (3, 4):
+        assert centre == pytest.approx(np.sqrt(psf[15, 15] / psf.max()), rel=1e-4)
+
+
+def test_invalid_windows_are_crossed():
+    maps = make_map("zernike-1")
+    maps.invalid[0, 1, 2] = 0.9
+    display = PSFMapDisplay.from_map(maps)
+    (crosses,) = display.ax_[0].get_lines()
+    np.testing.assert_allclose(crosses.get_xydata(), [[maps.columns[2], maps.rows[1]]])
+    display = PSFMapDisplay.from_map(maps, kind="invalid")
+    assert display.im_[0].get_clim() == (0, 1)
+    assert display.im_[0].get_array().max() == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("kind", ["parameters", "std", "psfs"])
+def test_map_without_valid_windows_can_be_drawn(kind):
+    maps = make_map()
+    maps.parameters[:], maps.std[:], maps.invalid[:] = np.nan, np.nan, 1
+    display = PSFMapDisplay.from_map(maps, kind=kind)
+    display.figure_.canvas.draw()
+    assert np.isfinite(display.im_[0].get_clim()).all()
+
+
+def test_defocus_in_micrometres():
+    optics = Optics(0.5, 0.52, 0.2)
+    maps = make_map("zernike-1", optics=optics)
+    display = PSFMapDisplay.from_map(maps, kind="defocus")
+    assert colour_bar_labels(display) == ["um"]
+    expected = maps.parameters[0, ..., 0] / optics.waves_per_micrometre
+    np.testing.assert_allclose(display.im_[0].get_array().reshape(3, 4), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="optics"):
+        PSFMapDisplay.from_map(make_map("zernike-1"), kind="defocus")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"kind": "colour"}, "kind must be one of"),
+        ({"index": 2}, "index must be in"),
+        ({"index": -1}, "index must be in"),
+        ({"ax": "one"}, "ax must hold 3 axes"),
+    ],
+)
+def test_bad_arguments_of_map_displays(arguments, match):
+    if "ax" in arguments:
+        arguments = {"ax": plt.figure().subplots()}
+    with pytest.raises(ValueError, match=match):
+        PSFMapDisplay.from_map(make_map(), **arguments)
+
+
+def test_given_axes_are_drawn_in():
+    figure, axes = plt.subplots(1, 3)
+    display = PSFMapDisplay.from_map(make_map(), ax=axes)
+    assert display.figure_ is figure and list(display.ax_) == list(axes)
+
+
+@pytest.mark.parametrize("shape", [(2, 30, 40), (30, 40)])
+def test_restorations_share_one_scale(shape):
+    blurred, restored, sharp = (RNG.poisson(level, shape) for level in (50, 100, 200))
+    display = RestorationDisplay.from_images(blurred, restored, sharp, index=shape[0] == 2)
+    assert [ax.get_title() for ax in display.ax_] == ["blurred", "restored", "sharp"]
+    last = sharp[1] if len(shape) == 3 else sharp
+    expected = tuple(np.percentile(last, (0.1, 99.9)))
+    assert [im.get_clim() for im in display.im_] == [pytest.approx(expected)] * 3
+    np.testing.assert_array_equal(display.im_[2].get_array(), last)
+    assert display.im_[-1].colorbar.ax.get_ylabel() == "grey value"
+
+
+def test_constant_images_can_be_drawn():
+    image = np.zeros((1, 8, 8))
+    display = RestorationDisplay.from_images(image, image)
+    display.figure_.canvas.draw()
+    assert len(display.im_) == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "arguments", "match"),
+    [
+        ([np.ones((1, 8, 8)), np.ones((1, 8, 9))], {}, "share one shape"),
+        ([np.ones((1, 8, 8)), np.ones(8)], {}, "restored must be of shape"),
+        ([np.ones((1, 8, 8))] * 2, {"index": 1}, "index must be in"),
+    ],
+)
+def test_bad_images(images, arguments, match):
+    with pytest.raises(ValueError, match=match):
+        RestorationDisplay.from_images(*images, **arguments)
+
+
+def test_missing_matplotlib_is_named(monkeypatch):
+    real_import = builtins.__import__
+
+    def without_matplotlib(name, *args, **kwargs):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+    with pytest.raises(ImportError, match=r"pip install sklearn_psf\[plot\]"):
+        RestorationDisplay.from_images(np.ones((1, 8, 8)), np.ones((1, 8, 8)))
