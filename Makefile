@@ -8,7 +8,7 @@ IMAGE ?=
 DEMO_ARGS ?=
 
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
+INSTALL := $(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt
 DEMO := examples/restoration/plot_blind_restoration.py
 LINTED := sklearn_psf tests examples doc setup.py $(wildcard benchmarks)
 # BLAS and OpenMP threads only get in each other's way on the small arrays of the tests

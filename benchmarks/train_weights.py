@@ -51,6 +51,7 @@ def main():
         max_minutes=args.minutes,
         learning_rate=args.learning_rate,
         validation_fraction=0.0,
+        initial_weights=args.initial,
         checkpoint=checkpoint,
         device=args.device,
         random_state=args.seed,
@@ -72,6 +73,7 @@ def parse_arguments():
     parser.add_argument("--architecture", default="compact")
     parser.add_argument("--suffix", default="", help="of the weights' name, such as -large")
     parser.add_argument("--data", type=Path, help="folder of sharp images with a SOURCES.csv")
+    parser.add_argument("--initial", help="weights to start from, by name or path")
     parser.add_argument("--output", type=Path, default=Path("checkpoints"))
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--max-epochs", type=int, default=100000)
@@ -186,7 +188,7 @@ def make_card(args, regressor, sources, figures):
     command = (
         f"python benchmarks/train_weights.py --family {args.family} --architecture "
         f"{args.architecture} --minutes {args.minutes:g} --seed {args.seed} --data DIR"
-    )
+    ) + (f" --initial {Path(args.initial).stem}" if args.initial else "")
     return {
         "weight_version": 1,
         "name": f"{args.family}{args.suffix}",

@@ -1,9 +1,12 @@
 """Sphinx configuration."""
 
-import tempfile
+import sys
 from pathlib import Path
 
 import sklearn_psf
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # for gallery.py, which the settings below name
 
 project = "sklearn_psf"
 author = "The sklearn_psf developers"
@@ -19,34 +22,19 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 html_theme = "pydata_sphinx_theme"
-html_static_path = ["_static"] if (Path(__file__).parent / "_static").is_dir() else []
+html_static_path = ["_static"] if (HERE / "_static").is_dir() else []
 html_title = "sklearn_psf"
 
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
-
-class GalleryArguments:
-    """Arguments of the example scripts while the gallery runs them: results go elsewhere."""
-
-    def __repr__(self):
-        """Return a constant, or every build would run every example again."""
-        return "GalleryArguments()"
-
-    def __call__(self, gallery_conf, script_vars):
-        """Return the command line of a script."""
-        return ["--output", str(Path(tempfile.gettempdir(), "sklearn_psf_gallery"))]
-
-
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_",
-    "reset_argv": GalleryArguments(),
+    "reset_argv": "gallery.command_line",
     "doc_module": ("sklearn_psf",),
     "download_all_examples": False,
     "remove_config_comments": True,
 }
-# The object above cannot be cached, which costs nothing.
-suppress_warnings = ["config.cache"]

@@ -65,10 +65,13 @@ class PSFMap:
     optics: Optics | None = None
 
     def __post_init__(self):
+        if np.ndim(self.images) != 3:
+            raise ValueError(
+                f"images of a PSFMap must have shape (n, H, W), got {np.shape(self.images)}."
+            )
         grid = (len(self.images), len(self.rows), len(self.columns))
         n_parameters = len(self.psf_model.parameter_names)
         wanted = {
-            "images": (grid[0], *np.shape(self.images)[1:3]),
             "parameters": (*grid, n_parameters),
             "std": (*grid, n_parameters),
             "invalid": grid,

@@ -162,12 +162,13 @@ def check_images(X, *, name="X", min_size=1):
     >>> check_images(np.zeros((2, 8, 9), dtype=np.uint16)).shape
     (2, 8, 9)
     """
-    if isinstance(X, (list, tuple)) and len({np.shape(x) for x in X}) > 1:
-        shapes = sorted({np.shape(x) for x in X})
-        raise ValueError(
-            f"{name} is a ragged list of images of shapes {shapes[:3]}; images (n, H, W) must "
-            "share one size. Pass one image per call, as image[np.newaxis]."
-        )
+    if isinstance(X, (list, tuple)) and all(isinstance(x, np.ndarray) for x in X):
+        shapes = sorted({x.shape for x in X})
+        if len(shapes) > 1:
+            raise ValueError(
+                f"{name} is a ragged list of images of shapes {shapes[:3]}; images (n, H, W) must "
+                "share one size. Pass one image per call, as image[np.newaxis]."
+            )
     array = _as_array(X, name)
     if array.ndim == 2:
         raise ValueError(
@@ -230,12 +231,12 @@ def check_image_list(X, *, name="X", min_size=1):
         return list(check_images(X, name=name, min_size=min_size))
     if len(X) == 0:
         raise ValueError(f"Found 0 sample(s) for {name} while a minimum of 1 image is required.")
-    if all(np.ndim(x) < 2 for x in X):  # nested lists of numbers: let the array check speak
+    arrays = [_as_array(image, f"{name}[{i}]") for i, image in enumerate(X)]
+    if all(array.ndim < 2 for array in arrays):  # rows of one image: let the array check speak
         return list(check_images(X, name=name, min_size=min_size))
     images = []
-    for i, image in enumerate(X):
+    for i, array in enumerate(arrays):
         image_name = f"{name}[{i}]"
-        array = _as_array(image, image_name)
         if array.ndim != 2:
             hint = ""
             if array.ndim == 3 and array.shape[-1] in (3, 4):

@@ -151,7 +151,7 @@ def _read(path):
             raise ValueError(
                 f"its format version is {metadata.get('version')!r}, this package reads {_VERSION}"
             )
-        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        arrays = {key: file.get_tensor(key) for key in file.keys()}
     document = metadata["document"]
     if _digest(document, arrays.items()) != metadata["sha256"]:
         raise ValueError("its content does not match its checksum")

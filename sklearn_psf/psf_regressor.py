@@ -192,9 +192,9 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
             self.history_ = []
             return self
         if y is None:
-            self._fit_sharp(X, model, state)
+            self._fit_sharp(X, model, card, state)
         else:
-            self._fit_patches(X, y, model, state)
+            self._fit_patches(X, y, model, card, state)
         self.weights_id_ = ""
         return self
 
@@ -336,40 +336,38 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
 
     def _resolve(self):
         """Return family, card and state from the weights and the parameters that must agree."""
-        card, state, given = {}, None, self.pretrained or self.initial_weights
-        if given is not None and not isinstance(given, dict):
-            state, card = load_pretrained(given)
-            self._check_agreement(given, card)
-        elif given is not None:
-            state = given
-        model = self.psf_model
-        if model is None:
-            model = make_psf_model(**card["psf_model"]) if card else make_psf_model("zernike-3")
-        elif isinstance(model, str):
-            model = make_psf_model(**card["psf_model"]) if card else make_psf_model(model)
+        card, state, model = {}, None, self.psf_model
+        if self.pretrained is not None:
+            state, card = load_pretrained(self.pretrained)
+            self._check_agreement(self.pretrained, card, ("architecture", "patch_size", "psf_model"))
+        elif isinstance(self.initial_weights, dict):
+            state = self.initial_weights
+        elif self.initial_weights is not None:
+            # A training may start from the weights of another family, not of another network.
+            state, card = load_pretrained(self.initial_weights)
+            self._check_agreement(self.initial_weights, card, ("architecture",))
+        if card and (model is None or self.pretrained is not None):
+            model = make_psf_model(**card["psf_model"])
+        elif not isinstance(model, PSFModel):
+            model = make_psf_model("zernike-3" if model is None else model)
         return model, card, state
 
-    def _check_agreement(self, given, card):
-        wanted = self.psf_model
-        settings = wanted.settings if isinstance(wanted, PSFModel) else {"name": wanted}
-        pairs = [
-            ("architecture", self.architecture, card["architecture"]),
-            ("patch_size", self.patch_size, card["patch_size"]),
-        ]
-        if wanted is not None:
-            # The size of the array in which a PSF is computed does not change what it is.
-            known = {k: card["psf_model"].get(k) for k in settings if k != "size"}
-            own = {k: v for k, v in settings.items() if k != "size"}
-            pairs.append(("psf_model", own, known))
-        for name, own, known in pairs:
+    def _check_agreement(self, given, card, names):
+        for name in names:
+            own, known = getattr(self, name), card[name]
+            if name == "psf_model" and own is not None:
+                # The size of the array in which a PSF is computed does not change what it is.
+                settings = own.settings if isinstance(own, PSFModel) else {"name": own}
+                own = {k: v for k, v in settings.items() if k != "size"}
+                known = {k: known.get(k) for k in own}
             if own is not None and own != known:
                 raise ValueError(
                     f"{name}={own!r} disagrees with the weights {str(given)!r}, whose card says "
                     f"{known!r}."
                 )
 
-    def _fit_sharp(self, X, model, state):
-        patch_size = 128 if self.patch_size is None else int(self.patch_size)
+    def _fit_sharp(self, X, model, card, state):
+        patch_size = int(self.patch_size or card.get("patch_size", 128))
         images = check_image_list(X)
         rng = check_random_state(self.random_state)
         train, valid = self._split(images, rng)
@@ -393,9 +391,10 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         )
         n_batches = max(1, self.n_patches // self.batch_size)
         sample = model.encode(model.sample(4096, rng))
-        self._train(batches, sample, n_batches, validation, model, patch_size, state, rng)
+        network = self._new_network(model, card, state, rng)
+        self._train(network, batches, sample, n_batches, validation, model, patch_size)
 
-    def _fit_patches(self, X, y, model, state):
+    def _fit_patches(self, X, y, model, card, state):
         X = check_images(X, min_size=_MIN_PATCH)
         y = self._check_targets(y, len(X), model)
         patch_size = X.shape[1] if self.patch_size is None else self.patch_size
@@ -414,9 +413,8 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         batches = ArrayBatches(X[train], targets[train], self.batch_size, rng, device)
         n_batches = max(1, len(train) // self.batch_size)
         validation = (X[valid], y[valid])
-        self._train(
-            batches, targets[train], n_batches, validation, model, patch_size, state, rng
-        )
+        network = self._new_network(model, card, state, rng)
+        self._train(network, batches, targets[train], n_batches, validation, model, patch_size)
 
     def _split(self, images, rng):
         """Images to train and to validate on; with too few images both are the same."""
@@ -443,16 +441,19 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
             raise ValueError("y holds no valid row: every one has NaN (textureless).")
         return y
 
-    def _train(self, batches, sample, n_batches, validation, model, patch_size, state, rng):
-        architecture = self.architecture or "compact"
+    def _new_network(self, model, card, state, rng):
         network = build_network(
-            architecture,
+            self.architecture or card.get("architecture", "compact"),
             model.n_encoded,
             seed=int(rng.randint(2**31 - 1)),
             mixed_precision=self.batch_size >= 32,
         )
         if state is not None:
             load_initial_weights(network, state)
+        return network
+
+    def _train(self, network, batches, sample, n_batches, validation, model, patch_size):
+        architecture = network.architecture
         with tqdm(total=self.max_epochs, disable=not self.verbose, desc="training") as bar:
 
             def report(figures):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from .operators import LinearOperator, total_variation, tv_curvature
@@ -12,7 +13,7 @@ __all__ = ["poisson_log_likelihood", "richardson_lucy"]
 
 # Field pixels that send less of their light than this into the frame are left out of the model:
 # the image knows nothing of them, and dividing by so little multiplies rounding errors.
-_MIN_SENSITIVITY = 1e-2
+_MIN_SENSITIVITY = 1e-3
 # Floor of A x + b, relative to the mean: truncated modes and FFT rounding may go below zero.
 _FLOOR = 1e-4
 # The total-variation term may at most multiply a step by 1 / _MIN_DENOMINATOR ...
@@ -146,7 +147,7 @@ def richardson_lucy(
     -------
     Tensor of shape (..., H + kh - 1, W + kw - 1)
         The restored padded field, non-negative and finite; ``operator.crop`` cuts the frame out.
-        Pixels that send less than 1 % of their light into the frame are 0.
+        Pixels that send less than 0.1 % of their light into the frame are 0.
 
     Raises
     ------
@@ -201,7 +202,9 @@ def richardson_lucy(
 def _pose(image, operator, background, lambda_tv, scale, eps) -> _Problem:
     """Check the arguments and compute what stays the same over the iterations."""
     like = {"dtype": operator.dtype, "device": operator.device}
-    image = torch.as_tensor(image, **like)
+    if not isinstance(image, torch.Tensor):
+        image = torch.from_numpy(np.array(image, dtype=np.float64))
+    image = image.to(**like)
     background = torch.as_tensor(background, **like)
     if tuple(image.shape[-2:]) != operator.shape:
         raise ValueError(

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_psf import PSFMap, PSFParameterRegressor, SpatialPSFMapper, TVRLDeconvolver
 from sklearn_psf.optics import Camera, Optics, make_psf_model
-from sklearn_psf.persistence import load, save
+from sklearn_psf.persistence import _digest, load, save
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 900, (1, 40, 44)).astype("uint16")
@@ -126,10 +126,10 @@ def test_fitted_deconvolver_restores_the_same(tmp_path):
 @pytest.fixture(scope="module")
 def regressor():
     """A tiny fitted regressor; its training is not what is tested."""
-    patches = RNG.random((8, 32, 32)).astype("float32")
-    return PSFParameterRegressor("gaussian-1", patch_size=32, max_epochs=1, random_state=0).fit(
-        patches, RNG.uniform(1, 5, (8, 1))
-    )
+    patches = RNG.random((40, 32, 32)).astype("float32")
+    return PSFParameterRegressor(
+        psf_model="gaussian-1", patch_size=32, max_epochs=1, random_state=0
+    ).fit(patches, RNG.uniform(1, 5, (40, 1)))
 
 
 def test_fitted_regressor_predicts_the_same(tmp_path, regressor):
@@ -208,11 +208,9 @@ def test_bad_paths(tmp_path, name, error):
 
 def rewrite(path, edit, checksum=True):
     """Change the document of a saved file, as an attacker would: with a right checksum."""
-    from sklearn_psf.persistence import _digest
-
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
-        arrays = {key: file.get_tensor(key) for key in metadata and file.keys()}
+        arrays = {key: file.get_tensor(key) for key in file.keys()}
     document = json.loads(metadata["document"])
     edit(metadata, document, arrays)
     metadata["document"] = json.dumps(document)

@@ -86,14 +86,25 @@ def test_local_psfs_are_a_montage(grid):
     display = PSFMapDisplay.from_map(maps, kind="psfs")
     shown = [len(display.ax_[0].get_yticks()), len(display.ax_[0].get_xticks())]
     assert all(1 <= s <= 9 for s in shown) and (shown == list(grid) or max(grid) > 9)
-    tiles = np.array(shown)
-    shape = np.array(display.im_[0].get_array().shape)
-    pitch = (shape + 1) // tiles
-    assert (pitch * tiles - 1 == shape).all() and pitch[0] == pitch[1]
-    centre = display.im_[0].get_array()[pitch[0] // 2 - 1, pitch[1] // 2 - 1]
-    psf = maps.psf_model.psf(maps.parameters[0, (grid[0] - 1) % -(-grid[0] // 9) // 2][:1])[0]
-    if grid == (3, 4):
-        assert centre == pytest.approx(np.sqrt(psf[15, 15] / psf.max()), rel=1e-4)
+    image = display.im_[0].get_array()
+    steps = [np.diff(ticks) for ticks in (display.ax_[0].get_yticks(), display.ax_[0].get_xticks())]
+    pitch = next((step[0] for step in steps if step.size), 0)
+    for step, count, length in zip(steps, shown, image.shape, strict=True):
+        assert (step == pitch).all()
+        assert length - (count - 1) * pitch == min(image.shape) - (min(shown) - 1) * pitch
+
+
+def test_local_psfs_stand_at_their_ticks():
+    maps = make_map("zernike-1", n=1)
+    display = PSFMapDisplay.from_map(maps, kind="psfs")
+    image = display.im_[0].get_array()
+    psfs = np.sqrt(maps.psfs(0))
+    assert [t.get_text() for t in display.ax_[0].get_xticklabels()] == ["20", "53", "87", "120"]
+    for i, y in enumerate(display.ax_[0].get_yticks().astype(int)):
+        for j, x in enumerate(display.ax_[0].get_xticks().astype(int)):
+            around = np.s_[y - 2 : y + 3, x - 2 : x + 3]
+            expected = psfs[i, j, 13:18, 13:18] / psfs[i, j].max()
+            np.testing.assert_allclose(image[around], expected, rtol=1e-4)
 
 
 def test_invalid_windows_are_crossed():
@@ -152,7 +163,7 @@ def test_given_axes_are_drawn_in():
 @pytest.mark.parametrize("shape", [(2, 30, 40), (30, 40)])
 def test_restorations_share_one_scale(shape):
     blurred, restored, sharp = (RNG.poisson(level, shape) for level in (50, 100, 200))
-    display = RestorationDisplay.from_images(blurred, restored, sharp, index=shape[0] == 2)
+    display = RestorationDisplay.from_images(blurred, restored, sharp, index=len(shape) - 2)
     assert [ax.get_title() for ax in display.ax_] == ["blurred", "restored", "sharp"]
     last = sharp[1] if len(shape) == 3 else sharp
     expected = tuple(np.percentile(last, (0.1, 99.9)))

@@ -59,10 +59,10 @@ def simulate(size):
 # Three lines. The mapper brings its own trained network; nothing is calibrated.
 
 
-def restore(X, offset=0.0, verbose=1):
+def restore(X, optics=None, offset=0.0):
     """Return the restored images and the map of PSFs of images (n, H, W)."""
-    mapper = SpatialPSFMapper(verbose=verbose)
-    deconvolver = TVRLDeconvolver(offset=offset, verbose=verbose)
+    mapper = SpatialPSFMapper(optics=optics, verbose=1)
+    deconvolver = TVRLDeconvolver(offset=offset, verbose=1)
     pipeline = Pipeline([("psf", mapper), ("deconv", deconvolver)])
     restored = pipeline.fit(X).transform(X)
     return restored, pipeline[:-1].transform(X), pipeline
@@ -108,9 +108,11 @@ def print_table(sharp, images):
 def plot(blurred, restored, sharp, maps, unit="grey value"):
     """Draw images above; map of parameters, its standard deviations and local PSFs below."""
     n_parameters = len(maps.psf_model.parameter_names)
-    figure = plt.figure(figsize=(15, 14), layout="constrained")
-    upper, middle, lower = figure.subfigures(3, 1, height_ratios=(1.25, 1, 1))
     n_images = 2 if sharp is None else 3
+    ratio = min(max(blurred.shape[1] / blurred.shape[2], 0.3), 2.0)
+    heights = np.array([14 / n_images, *[11 / (n_parameters + 1)] * 2]) * ratio + (0.5, 1, 1)
+    figure = plt.figure(figsize=(15, heights.sum()), layout="constrained")
+    upper, middle, lower = figure.subfigures(3, 1, height_ratios=heights)
     RestorationDisplay.from_images(
         blurred, restored, sharp, unit=unit, ax=upper.subplots(1, n_images, squeeze=False)[0]
     )
@@ -154,7 +156,7 @@ def run_file(path, channel, offset, output):
         print(f"{path} holds {len(images)} images; the first one is restored.")
     X = images[:1]
     print(f"{path}: {X.shape[1]} x {X.shape[2]} pixels, {X.dtype}.")
-    restored, maps, _ = restore(X, offset=offset)
+    restored, maps, _ = restore(X, optics, offset)
     name = Path(path).name.partition(".")[0]
     output.mkdir(parents=True, exist_ok=True)
     target = free_path(output, f"{name}_restored", ".ome.tif")

@@ -5,6 +5,8 @@ Every backbone maps normalised patches (n, 1, H, W) to features or outputs; `PSF
 (but for the stem, whose three colour filters are summed into one).
 """
 
+from functools import lru_cache
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -19,6 +21,8 @@ __all__ = [
     "log_power_spectrum",
     "normalize_patches",
 ]
+
+_RINGS = 80  # of the spectrum, 1/128 cycles per pixel apart: up to beyond the Nyquist frequency
 
 
 def normalize_patches(x: torch.Tensor) -> torch.Tensor:
@@ -42,10 +46,12 @@ def normalize_patches(x: torch.Tensor) -> torch.Tensor:
             [ 0.,  0.]])
     """
     x = x.unsqueeze(1).float()
-    x = x - x.mean((-2, -1), keepdim=True)
+    mean = x.mean((-2, -1), keepdim=True)
+    x = x - mean
     scale = x.square().mean((-2, -1), keepdim=True).sqrt()
-    # Rounding of a large offset must not be blown up into texture.
-    return x / torch.where(scale > 1e-20, scale, torch.ones_like(scale))
+    # Rounding of the offset, some 1e-7 of it, must not be blown up into texture.
+    textured = scale > (1e-6 * mean.abs()).clamp(min=1e-20)
+    return torch.where(textured, x / scale, torch.zeros_like(x))
 
 
 def log_power_spectrum(x: torch.Tensor) -> torch.Tensor:
@@ -75,20 +81,44 @@ def log_power_spectrum(x: torch.Tensor) -> torch.Tensor:
     return torch.fft.fftshift(torch.log10(power + 1e-5), dim=-2) / 2 + 0.5
 
 
+def _linear(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(inplace=True))
+
+
 def _conv(n_in: int, n_out: int, kernel: int = 3, stride: int = 2) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False),
+        nn.Conv2d(n_in, n_out, kernel, stride, (kernel - 1) // 2, bias=False),
         nn.BatchNorm2d(n_out),
         nn.ReLU(inplace=True),
     )
 
 
-class Compact(nn.Module):
-    """The default: a small network on the patch beside two on its log power spectrum.
+@lru_cache(maxsize=8)
+def _harmonic_basis(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """Rings and angular harmonics of a half-plane spectrum, (height * width, RINGS * 5).
 
-    The patch branch is pooled (where a texture stands does not matter), the spectral branches are
-    flattened (position is frequency). The second one sees the inner quarter of the spectrum, where
-    the zeros of strong blur lie, at full resolution.
+    Column (k, a) averages over the ring at radius k / 128 cycles per pixel, weighted by 1, cos 2t,
+    sin 2t, cos 4t or sin 4t of the angle t.
+    """
+    f_y = (torch.arange(height) - height // 2) / height * 128
+    f_x = torch.arange(width) / (2 * width) * 128
+    radius, angle = torch.hypot(f_y[:, None], f_x), torch.atan2(f_y[:, None], f_x)
+    rings = (1 - (radius[..., None] - torch.arange(1, _RINGS + 1)).abs()).clamp(min=0)
+    rings = rings / rings.sum((0, 1)).clamp(min=1e-6)
+    waves = [f(k * angle) for k in (2, 4) for f in (torch.cos, torch.sin)]
+    harmonics = torch.stack([torch.ones_like(angle), *waves], -1)
+    basis = rings[..., None] * harmonics[:, :, None]
+    return basis.reshape(height * width, -1).to(device)
+
+
+class Compact(nn.Module):
+    """The default: a small network on the patch beside three on its log power spectrum.
+
+    The patch branch is pooled (where a texture stands does not matter), two spectral branches are
+    flattened (position is frequency): one sees the whole spectrum, one the inner quarter at full
+    resolution, where the zeros of strong blur lie. The third is a perceptron on the spectrum's
+    rings and their second and fourth angular harmonics: averages over many frequencies, in which
+    defocus is a profile and astigmatism a harmonic that turns with its axis.
 
     Parameters
     ----------
@@ -99,14 +129,16 @@ class Compact(nn.Module):
     def __init__(self, n_outputs: int):
         super().__init__()
         self.patch = nn.Sequential(
-            _conv(1, 16, 5), _conv(16, 32), _conv(32, 64), _conv(64, 96), nn.AdaptiveAvgPool2d(1)
+            _conv(1, 32, 8, 4), _conv(32, 64), _conv(64, 96), nn.AdaptiveAvgPool2d(1)
         )
         self.spectrum = nn.Sequential(_conv(1, 16), _conv(16, 32), _conv(32, 32, stride=1))
         self.inner = nn.Sequential(_conv(1, 16, stride=1), _conv(16, 32), _conv(32, 32))
         self.pools = nn.ModuleList([nn.AdaptiveAvgPool2d((32, 16)), nn.AdaptiveAvgPool2d((16, 8))])
         self.mix = nn.ModuleList([nn.Conv2d(32, 12, 1), nn.Conv2d(32, 24, 1)])
-        self.hidden = nn.Linear(96 + 12 * 512 + 24 * 128, 160)
-        self.norm = nn.BatchNorm1d(160)
+        self.harmonics = nn.Sequential(
+            nn.BatchNorm1d(5 * _RINGS), _linear(5 * _RINGS, 192), _linear(192, 96)
+        )
+        self.hidden = _linear(96 + 12 * 512 + 24 * 128 + 96, 160)
         self.fc = nn.Linear(160, n_outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -114,11 +146,12 @@ class Compact(nn.Module):
         spectrum = log_power_spectrum(x)
         height, width = spectrum.shape[-2:]
         inner = spectrum[..., height // 4 : height - height // 4, : width // 2]
-        features = [self.patch(x).flatten(1)]
+        basis = _harmonic_basis(height, width, x.device)
+        features = [self.patch(x).flatten(1), self.harmonics(spectrum.flatten(1) @ basis)]
         branches = ((self.spectrum, spectrum), (self.inner, inner))
         for (branch, values), pool, mix in zip(branches, self.pools, self.mix, strict=True):
             features.append(mix(pool(branch(values))).flatten(1))
-        return self.fc(F.relu(self.norm(self.hidden(torch.cat(features, 1)))))
+        return self.fc(self.hidden(torch.cat(features, 1)))
 
 
 class _BasicBlock(nn.Module):
@@ -234,7 +267,8 @@ class PSFNetwork(nn.Module):
 
     def __init__(self, architecture: str, n_encoded: int, mixed_precision: bool = False):
         super().__init__()
-        self.n_encoded, self.mixed_precision = n_encoded, mixed_precision
+        self.architecture, self.n_encoded = architecture, n_encoded
+        self.mixed_precision = mixed_precision
         self.backbone = ARCHITECTURES[architecture](2 * n_encoded + 1)
         self.register_buffer("target_mean", torch.zeros(n_encoded))
         self.register_buffer("target_scale", torch.ones(n_encoded))

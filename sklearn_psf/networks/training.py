@@ -4,7 +4,9 @@ Batches come from an iterable of (patches, encoded targets); a target row of NaN
 patch is textureless. The result is a NumPy state: exponential moving average of the weights.
 """
 
+import math
 import time
+from contextlib import suppress
 from itertools import islice
 
 import numpy as np
@@ -109,6 +111,10 @@ class _Epoch(IterableDataset):
             yield X, (targets - self.mean) / self.scale
 
 
+class _Finished(Exception):
+    """Ends a training. Skorch's own signal is KeyboardInterrupt, which is the user's to give."""
+
+
 class _Progress(Callback):
     """Learning rate, moving average, validation, checkpoints and the clock of one training.
 
@@ -122,7 +128,6 @@ class _Progress(Callback):
     def on_train_begin(self, net, **kwargs):
         self.start, self.epoch = time.monotonic(), self.plan["epoch"]
         self.batch, self.spent = 0, self.plan["spent"]
-        self.best = -np.inf
 
     def elapsed(self):
         return self.spent + time.monotonic() - self.start
@@ -136,7 +141,7 @@ class _Progress(Callback):
 
     def on_batch_begin(self, net, training=True, **kwargs):
         t = self.progress()
-        factor = min(1.0, t / 0.02 + 0.02) * (0.5 + 0.5 * np.cos(np.pi * t)) + 1e-3
+        factor = min(1.0, t / 0.02 + 0.02) * (0.5 + 0.5 * math.cos(math.pi * t)) + 1e-3
         for group in net.optimizer_.param_groups:
             group["lr"] = self.plan["learning_rate"] * factor
 
@@ -170,17 +175,15 @@ class _Progress(Callback):
             self.report(figures)
         if self.checkpoint is not None:
             self._save(net)
-        self._stop_if_done(figures)
+        if self.finished():
+            raise _Finished
 
-    def _stop_if_done(self, figures):
-        score, patience = figures.get("valid_score", -np.inf), self.plan["patience"]
-        if score > self.best:
-            self.best, self.stale = score, 0
-        else:
-            self.stale = getattr(self, "stale", 0) + 1
-        worn = patience is not None and self.evaluate is not None and self.stale >= patience
-        if worn or self.progress() >= 1.0:
-            raise KeyboardInterrupt  # the one signal on which skorch ends a training cleanly
+    def finished(self):
+        worn = False
+        if self.evaluate is not None and self.plan["patience"] is not None:
+            scores = [figures["valid_score"] for figures in self.plan["history"]]
+            worn = bool(scores) and len(scores) - 1 - np.argmax(scores) >= self.plan["patience"]
+        return worn or self.progress() >= 1.0
 
     def _save(self, net):
         partial = self.checkpoint.with_suffix(".part")
@@ -275,6 +278,7 @@ def train_network(
         "epoch": 0, "steps": 0, "spent": 0.0, "history": [],
         "average": {k: v.detach().clone() for k, v in network.state_dict().items()},
     }  # fmt: skip
+    progress = _Progress(plan, evaluate, checkpoint, report)
     net = NeuralNet(
         network,
         criterion=PSFLoss(loss),
@@ -283,16 +287,18 @@ def train_network(
         lr=learning_rate,
         iterator_train__batch_size=None,
         train_split=None,
-        callbacks=[_Progress(plan, evaluate, checkpoint, report)],
+        callbacks=[progress],
         callbacks__print_log=None,
         verbose=0,
         device=device,
     ).initialize()
     if checkpoint is not None and checkpoint.exists():
         _resume(net, plan, checkpoint, device)
-    if plan["epoch"] < max_epochs:
+    net.notify("on_train_begin", X=None, y=None)
+    if not progress.finished():  # it may be a finished training that was resumed
         dataset = _Epoch(batches, n_batches, network.target_mean, network.target_scale)
-        net.partial_fit(dataset, y=None, epochs=max_epochs - plan["epoch"])
+        with suppress(_Finished):
+            net.fit_loop(dataset, epochs=max_epochs - plan["epoch"])
     return _numpy_state(plan["average"]), plan["history"]
 
 

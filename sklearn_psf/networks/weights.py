@@ -52,8 +52,8 @@ def save_weights(state, card, path):
 
 def _half(value):
     if value.dtype.kind != "f" or value.ndim < 2:
-        return np.ascontiguousarray(value)
-    return np.ascontiguousarray(value, dtype=np.float16)
+        return np.asarray(value, order="C")  # unlike ascontiguousarray, 0-d stays 0-d
+    return np.asarray(value, dtype=np.float16, order="C")
 
 
 def load_pretrained(name):

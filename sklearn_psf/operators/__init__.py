@@ -2,6 +2,7 @@
 
 from .convolution import Convolution, LinearOperator
 from .gradient import divergence, gradient, total_variation, tv_curvature
+from .local_psfs import Block, LocalPSFs, split_blocks
 from .psf_modes import compute_psf_modes, crop_psfs
 from .spatially_variant import ModeConvolution, make_operator
 from .tile_convolution import TileConvolution
@@ -9,8 +10,10 @@ from .windows import WINDOWS, windows
 
 __all__ = [
     "WINDOWS",
+    "Block",
     "Convolution",
     "LinearOperator",
+    "LocalPSFs",
     "ModeConvolution",
     "TileConvolution",
     "compute_psf_modes",
@@ -18,6 +21,7 @@ __all__ = [
     "divergence",
     "gradient",
     "make_operator",
+    "split_blocks",
     "total_variation",
     "tv_curvature",
     "windows",

@@ -48,14 +48,19 @@ def _fast_shape(height: int, width: int) -> tuple[int, int]:
 
 def _as_tensor(name: str, value, ndim: int, dtype=None, device=None) -> torch.Tensor:
     """Return `value` as a finite float32 or float64 tensor with `ndim` axes, or raise."""
-    tensor = torch.as_tensor(value if isinstance(value, torch.Tensor) else np.asarray(value))
-    if tensor.is_complex():
-        raise ValueError(f"{name} must be real, got dtype {tensor.dtype}.")
+    if not isinstance(value, torch.Tensor):
+        array = np.asarray(value)
+        if array.dtype not in (np.float32, np.float64) and array.dtype.kind != "c":
+            array = array.astype(np.float32)  # torch does not know every integer type
+        # torch warns about memory it may not write to, and does not know swapped bytes
+        value = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
+    if value.is_complex():
+        raise ValueError(f"{name} must be real, got dtype {value.dtype}.")
     if dtype is None:
-        dtype = tensor.dtype if tensor.dtype in _DTYPES else torch.float32
+        dtype = value.dtype if value.dtype in _DTYPES else torch.float32
     if dtype not in _DTYPES:
         raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}.")
-    tensor = tensor.to(dtype=dtype, device=device)
+    tensor = value.to(dtype=dtype, device=device)
     if tensor.ndim != ndim or tensor.numel() == 0:
         raise ValueError(
             f"{name} must have {ndim} axes, none of length 0; got shape {tuple(tensor.shape)}."

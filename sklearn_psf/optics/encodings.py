@@ -21,8 +21,29 @@ __all__ = [
 _TINY = 1e-12
 
 
+def _length(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return sqrt(x^2 + y^2), with a finite gradient at the origin."""
+    return torch.sqrt(x**2 + y**2 + _TINY**2)
+
+
+def _wrap(angle: torch.Tensor, period: float) -> torch.Tensor:
+    """Return the angle in [0, period), where float32 may round a remainder up to the period."""
+    angle = torch.remainder(angle, period)
+    return torch.where(angle >= period, torch.zeros_like(angle), angle)
+
+
 def encode_cylinder(p: torch.Tensor) -> torch.Tensor:
     """(cylinder, axis) -> (c, c cos 4axis, c sin 4axis): without focus the period is pi / 2.
+
+    Parameters
+    ----------
+    p : Tensor of shape (..., 2)
+        Cylinder, any unit; axis, radians. A negative cylinder turns the axis by pi / 2.
+
+    Returns
+    -------
+    Tensor of shape (..., 3)
+        Coordinates in the unit of the cylinder.
 
     Examples
     --------
@@ -31,11 +52,22 @@ def encode_cylinder(p: torch.Tensor) -> torch.Tensor:
     tensor([[0.5000, 0.0000, 0.5000]])
     """
     c, axis = p.unbind(-1)
+    c = c.abs()  # the sign of c turns the axis by pi / 2, a whole period
     return torch.stack([c, c * torch.cos(4 * axis), c * torch.sin(4 * axis)], -1)
 
 
 def decode_cylinder(e: torch.Tensor) -> torch.Tensor:
     """Invert `encode_cylinder`; the cylinder is clipped at 0, the axis is in [0, pi / 2).
+
+    Parameters
+    ----------
+    e : Tensor of shape (..., 3)
+        Coordinates, or an average of them.
+
+    Returns
+    -------
+    Tensor of shape (..., 2)
+        Cylinder and axis; the axis is 0 where the coordinates do not tell.
 
     Examples
     --------
@@ -44,18 +76,27 @@ def decode_cylinder(e: torch.Tensor) -> torch.Tensor:
     tensor([[0.5000, 0.3927]])
     """
     c, x, y = e.unbind(-1)
-    axis = torch.remainder(torch.atan2(y, x) / 4, math.pi / 2)
-    return torch.stack([c.clamp(min=0), axis], -1)
+    return torch.stack([c.clamp(min=0), _wrap(torch.atan2(y, x) / 4, math.pi / 2)], -1)
 
 
 def encode_astigmatism(p: torch.Tensor) -> torch.Tensor:
     r"""(focus, cylinder, axis) -> six coordinates, equal exactly where the PSFs are equal.
 
-    The PSF depends on v = (f, c cos 2axis, c sin 2axis) up to a common sign, since mirroring an even
-    wavefront mirrors an even PSF. The products :math:`v v^T / |v|` are therefore continuous through
-    f = 0 and c = 0; written out they are
+    The PSF depends on v = (f, c cos 2axis, c sin 2axis) up to a common sign, since mirroring an
+    even wavefront mirrors an even PSF. The products :math:`v v^T / |v|` are therefore continuous
+    through f = 0 and c = 0; written out they are
 
     f, c, (f c / \|v\|) (cos 2axis, sin 2axis), (c^2 / \|v\|) (cos 4axis, sin 4axis).
+
+    Parameters
+    ----------
+    p : Tensor of shape (..., 3)
+        Focus and cylinder, in one unit; axis, radians. Negative values are allowed.
+
+    Returns
+    -------
+    Tensor of shape (..., 6)
+        Coordinates in the unit of focus and cylinder.
 
     Examples
     --------
@@ -81,13 +122,20 @@ def encode_astigmatism(p: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _double_axis(f, c, p1, p2, q1, q2):
+def _double_axis(
+    f: torch.Tensor,
+    c: torch.Tensor,
+    p1: torch.Tensor,
+    p2: torch.Tensor,
+    q1: torch.Tensor,
+    q2: torch.Tensor,
+) -> torch.Tensor:
     """Angle phi = 2 axis that maximises v^T M v over v = (f, c cos phi, c sin phi).
 
     Up to factors and terms without phi this is a cos(phi - alpha) + b cos(2 phi - beta). Its
     maximum lies near phi = alpha or phi = beta / 2 (+ pi); Newton's steps polish the best of them.
     """
-    a, b = 4 * f * torch.hypot(p1, p2), c * torch.hypot(q1, q2)
+    a, b = 4 * f * _length(p1, p2), c * _length(q1, q2)
     alpha, beta = torch.atan2(p2, p1), torch.atan2(q2, q1)
     starts = torch.stack([alpha, beta / 2, beta / 2 + math.pi])
     values = a * torch.cos(starts - alpha) + b * torch.cos(2 * starts - beta)
@@ -104,6 +152,17 @@ def decode_astigmatism(e: torch.Tensor) -> torch.Tensor:
     """Invert `encode_astigmatism`; also for averages, whose coordinates are not exactly on it.
 
     Focus and cylinder are clipped at 0, the axis is in [0, pi) and carries the sign of defocus.
+    The axis is that of the v whose :math:`v v^T` lies nearest to the products.
+
+    Parameters
+    ----------
+    e : Tensor of shape (..., 6)
+        Coordinates, or an average of them.
+
+    Returns
+    -------
+    Tensor of shape (..., 3)
+        Focus, cylinder and axis; the axis is 0 where the coordinates do not tell.
 
     Examples
     --------
@@ -114,7 +173,7 @@ def decode_astigmatism(e: torch.Tensor) -> torch.Tensor:
     """
     f, c = e[..., 0].clamp(min=0), e[..., 1].clamp(min=0)
     phi = _double_axis(f, c, *e[..., 2:].unbind(-1))
-    return torch.stack([f, c, torch.remainder(phi / 2, math.pi)], -1)
+    return torch.stack([f, c, _wrap(phi / 2, math.pi)], -1)
 
 
 def encode_motion(p: torch.Tensor) -> torch.Tensor:
@@ -123,7 +182,19 @@ def encode_motion(p: torch.Tensor) -> torch.Tensor:
     The blur is unchanged by (v, v_z) -> -(v, v_z) and by (v_z, z0) -> -(v_z, z0). With both used up
     to make v_z, z0 >= 0, the sense of v is known, and lost as v_z or z0 goes to 0:
 
-    \|v\| cos 2t, \|v\| sin 2t, v_z, z0, g v_y, g v_x  with  g = 2 v_z z0 / (v_z + z0).
+    \|v\| cos 2t, \|v\| sin 2t, v_z, z0, g v_y, g v_x  with  g = 2 v_z z0 / (v_z + z0),
+
+    where t is the angle of v from the x axis.
+
+    Parameters
+    ----------
+    p : Tensor of shape (..., 4)
+        Lateral motion, pixels; axial motion and mean defocus, waves.
+
+    Returns
+    -------
+    Tensor of shape (..., 6)
+        Coordinates.
 
     Examples
     --------
@@ -145,13 +216,23 @@ def encode_motion(p: torch.Tensor) -> torch.Tensor:
 def decode_motion(e: torch.Tensor) -> torch.Tensor:
     """Invert `encode_motion`; v_z and z0 are clipped at 0.
 
+    Parameters
+    ----------
+    e : Tensor of shape (..., 6)
+        Coordinates, or an average of them.
+
+    Returns
+    -------
+    Tensor of shape (..., 4)
+        v_y, v_x, v_z, z0, with v_x >= 0 where the sense is lost.
+
     Examples
     --------
     >>> import torch
     >>> decode_motion(torch.tensor([[2.0, 0.0, 1.0, 1.0, 0.0, -2.0]])).round(decimals=4).abs()
     tensor([[0., 2., 1., 1.]])
     """
-    speed = torch.hypot(e[..., 0], e[..., 1])
+    speed = _length(e[..., 0], e[..., 1])
     angle = torch.atan2(e[..., 1], e[..., 0]) / 2
     vy, vx = speed * torch.sin(angle), speed * torch.cos(angle)
     against = vy * e[..., 4] + vx * e[..., 5] < 0

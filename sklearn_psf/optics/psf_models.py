@@ -5,9 +5,12 @@ pixels, angles in radians from the column (x) axis towards the row (y) axis.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.polynomial.legendre import leggauss
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from .encodings import (
@@ -18,7 +21,15 @@ from .encodings import (
     encode_cylinder,
     encode_motion,
 )
-from .pupil import Optics, chord_nodes, default_nodes, pupil_psf, radial_nodes, radial_psf
+from .pupil import (
+    Optics,
+    chord_nodes,
+    default_nodes,
+    is_number,
+    pupil_psf,
+    radial_nodes,
+    radial_psf,
+)
 from .zernike import zernike_basis
 
 __all__ = ["PSF_MODELS", "PSFModel", "make_psf_model"]
@@ -26,6 +37,7 @@ __all__ = ["PSF_MODELS", "PSFModel", "make_psf_model"]
 _FOCUS = (0.0, 1.5)
 _CYLINDER = (0.0, 0.75)
 _WIDTH = (0.5, 10.0)
+_NARROWEST = 1e-3  # width of a Gaussian that is a delta on the grid, pixels
 _CHUNK = 64  # PSFs computed at a time: bounds the memory of the quadrature
 
 
@@ -64,9 +76,9 @@ class PSFModel:
     n_encoded: int
 
     def __init__(self, cutoff: float = 0.25, size: int = 127, optics: Optics | None = None):
-        if not (math.isfinite(cutoff) and 0 < cutoff <= 0.5):
+        if not (is_number(cutoff) and 0 < cutoff <= 0.5):
             raise ValueError(f"cutoff must be in (0, 0.5] cycles per pixel, got {cutoff!r}.")
-        if size != int(size) or size < 3 or size % 2 == 0:
+        if not (is_number(size) and size >= 3 and size % 2 == 1):
             raise ValueError(f"size must be an odd integer of at least 3, got {size!r}.")
         self.cutoff, self.size, self.optics = float(cutoff), int(size), optics
 
@@ -84,7 +96,7 @@ class PSFModel:
         arguments = ", ".join(f"{key}={value!r}" for key, value in list(self.settings.items())[1:])
         return f"make_psf_model({self.name!r}, {arguments})"
 
-    def psf(self, parameters):
+    def psf(self, parameters: ArrayLike | torch.Tensor):
         """Compute PSFs.
 
         Parameters
@@ -101,8 +113,10 @@ class PSFModel:
         ------
         ValueError
             If the shape is wrong or a value is not finite.
+        TypeError
+            If the parameters are not real numbers.
         """
-        p, back = _to_tensor(parameters)
+        p, back = _to_tensor("parameters", parameters)
         if p.ndim != 2 or p.shape[1] != len(self.parameter_names):
             raise ValueError(
                 f"parameters of {self.name} must have shape (n, {len(self.parameter_names)}) for "
@@ -110,22 +124,67 @@ class PSFModel:
             )
         if not torch.isfinite(p).all():
             raise ValueError("parameters must be finite, got NaN or infinity.")
-        return back(torch.cat([self._psf(chunk) for chunk in p.split(_CHUNK)] or [self._empty(p)]))
+        if len(p) == 0:
+            return back(p.new_empty((0, self.size, self.size)))
+        return back(torch.cat([self._psf(chunk) for chunk in p.split(_CHUNK)]))
 
-    def encode(self, parameters):
-        """Return the coordinates (..., E) in which parameters (..., P) are regressed and averaged.
+    def encode(self, parameters: ArrayLike | torch.Tensor):
+        """Return the coordinates in which parameters are regressed and averaged.
 
         Equal encodings mean equal PSFs, and the encoding is continuous (see `optics.encodings`).
+
+        Parameters
+        ----------
+        parameters : array-like or Tensor of shape (..., P)
+            Family parameters.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (..., n_encoded)
+            Coordinates; of the kind and precision given. NaN stays NaN.
+
+        Raises
+        ------
+        ValueError
+            If the last axis has another length.
+        TypeError
+            If the parameters are not real numbers.
         """
-        p, back = _to_tensor(parameters)
+        p, back = _to_tensor("parameters", parameters)
+        self._check_last_axis("parameters", p, len(self.parameter_names))
         return back(self._encode(p))
 
-    def decode(self, encoded):
-        """Return the parameters (..., P) of coordinates (..., E); NaN stays NaN."""
-        e, back = _to_tensor(encoded)
+    def decode(self, encoded: ArrayLike | torch.Tensor):
+        """Return the parameters of coordinates, or of an average of coordinates.
+
+        Parameters
+        ----------
+        encoded : array-like or Tensor of shape (..., n_encoded)
+            Coordinates.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (..., P)
+            Family parameters; of the kind and precision given. NaN stays NaN.
+
+        Raises
+        ------
+        ValueError
+            If the last axis has another length.
+        TypeError
+            If the coordinates are not real numbers.
+        """
+        e, back = _to_tensor("encoded", encoded)
+        self._check_last_axis("encoded", e, self.n_encoded)
         return back(self._decode(e))
 
-    def sample(self, n, random_state=None):
+    def _check_last_axis(self, name: str, values: torch.Tensor, length: int) -> None:
+        if values.ndim == 0 or values.shape[-1] != length:
+            raise ValueError(
+                f"{name} of {self.name} must have shape (..., {length}), got {tuple(values.shape)}."
+            )
+
+    def sample(self, n: int, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
         """Draw parameters uniformly within the bounds.
 
         Parameters
@@ -143,9 +202,6 @@ class PSFModel:
         low, high = self.bounds.T
         return check_random_state(random_state).uniform(low, high, size=(n, len(low)))
 
-    def _empty(self, p: torch.Tensor) -> torch.Tensor:
-        return p.new_empty((0, self.size, self.size))
-
     def _bounds(self) -> list[tuple[float, float]]:
         raise NotImplementedError
 
@@ -159,14 +215,17 @@ class PSFModel:
         return e.clone()
 
 
-def _to_tensor(values):
+def _to_tensor(name: str, values: ArrayLike | torch.Tensor) -> tuple[torch.Tensor, Callable]:
     """Return a floating tensor and the function that brings results back to the caller's kind."""
     if isinstance(values, torch.Tensor):
-        return (values if values.is_floating_point() else values.float()), lambda t: t
+        if values.is_complex():
+            raise TypeError(f"{name} must be real numbers, got dtype {values.dtype}.")
+        return (values if values.dtype == torch.float64 else values.float()), lambda t: t
     array = np.asarray(values)
-    if array.dtype != np.float32:
-        array = array.astype(np.float64)
-    return torch.from_numpy(array.copy()), lambda t: t.numpy()
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}.")
+    kind = np.float32 if array.dtype == np.float32 else np.float64
+    return torch.from_numpy(np.array(array, dtype=kind)), lambda t: t.numpy()
 
 
 class _Zernike(PSFModel):
@@ -182,17 +241,17 @@ class _Zernike1(PSFModel):
     name = "zernike-1"
     parameter_names, units, periods, n_encoded = ("focus",), ("waves RMS",), (None,), 1
 
-    def _bounds(self):
+    def _bounds(self) -> list[tuple[float, float]]:
         return [_FOCUS]
 
-    def _psf(self, p):
+    def _psf(self, p: torch.Tensor) -> torch.Tensor:
         s = radial_nodes(default_nodes(self.size, self.cutoff))[0].to(p)
         return radial_psf(p * (math.sqrt(3) * (2 * s - 1)), self.cutoff, self.size)
 
-    def _encode(self, p):
+    def _encode(self, p: torch.Tensor) -> torch.Tensor:
         return p.abs()
 
-    def _decode(self, e):
+    def _decode(self, e: torch.Tensor) -> torch.Tensor:
         return e.clamp(min=0)
 
 
@@ -201,18 +260,18 @@ class _Zernike2(_Zernike):
     parameter_names, units = ("cylinder", "axis"), ("waves RMS", "rad")
     periods, n_encoded = (None, math.pi / 2), 3
 
-    def _bounds(self):
+    def _bounds(self) -> list[tuple[float, float]]:
         return [_CYLINDER, (0.0, math.pi / 2)]
 
-    def _psf(self, p):
+    def _psf(self, p: torch.Tensor) -> torch.Tensor:
         c, axis = p.unbind(-1)
         z = torch.stack([c * torch.sin(2 * axis), c * torch.cos(2 * axis)], -1)
         return pupil_psf(self._wavefront(z, (5, 6)), self.cutoff, self.size)
 
-    def _encode(self, p):
+    def _encode(self, p: torch.Tensor) -> torch.Tensor:
         return encode_cylinder(p)
 
-    def _decode(self, e):
+    def _decode(self, e: torch.Tensor) -> torch.Tensor:
         return decode_cylinder(e)
 
 
@@ -221,41 +280,42 @@ class _Zernike3(_Zernike):
     parameter_names = ("focus", "cylinder", "axis")
     units, periods, n_encoded = ("waves RMS", "waves RMS", "rad"), (None, None, math.pi), 6
 
-    def _bounds(self):
+    def _bounds(self) -> list[tuple[float, float]]:
         return [_FOCUS, _CYLINDER, (0.0, math.pi)]
 
-    def _psf(self, p):
+    def _psf(self, p: torch.Tensor) -> torch.Tensor:
         f, c, axis = p.unbind(-1)
         z = torch.stack([f, c * torch.sin(2 * axis), c * torch.cos(2 * axis)], -1)
         return pupil_psf(self._wavefront(z, (4, 5, 6)), self.cutoff, self.size)
 
-    def _encode(self, p):
+    def _encode(self, p: torch.Tensor) -> torch.Tensor:
         return encode_astigmatism(p)
 
-    def _decode(self, e):
+    def _decode(self, e: torch.Tensor) -> torch.Tensor:
         return decode_astigmatism(e)
 
 
 class _Gaussian(PSFModel):
     """Sampled Gaussians; the widths are standard deviations."""
 
-    def _psf(self, p):
+    def _psf(self, p: torch.Tensor) -> torch.Tensor:
         x2 = (torch.arange(self.size, dtype=p.dtype, device=p.device) - self.size // 2) ** 2
-        profile = torch.softmax(-x2 / (2 * p[..., None] ** 2), -1)  # (n, P, size), sums to 1
+        variance = (p[..., None] ** 2).clamp(min=_NARROWEST**2)  # width 0 is a delta, not NaN
+        profile = torch.softmax(-x2 / (2 * variance), -1)  # (n, P, size), sums to 1
         return profile[:, 0, :, None] * profile[:, -1, None, :]
 
-    def _encode(self, p):
+    def _encode(self, p: torch.Tensor) -> torch.Tensor:
         return p.abs()
 
-    def _decode(self, e):
-        return e.clamp(min=1e-3)
+    def _decode(self, e: torch.Tensor) -> torch.Tensor:
+        return e.clamp(min=_NARROWEST)
 
 
 class _Gaussian1(_Gaussian):
     name = "gaussian-1"
     parameter_names, units, periods, n_encoded = ("width",), ("px",), (None,), 1
 
-    def _bounds(self):
+    def _bounds(self) -> list[tuple[float, float]]:
         return [_WIDTH]
 
 
@@ -264,7 +324,7 @@ class _Gaussian2(_Gaussian):
     parameter_names, units = ("width_y", "width_x"), ("px", "px")
     periods, n_encoded = (None, None), 2
 
-    def _bounds(self):
+    def _bounds(self) -> list[tuple[float, float]]:
         return [_WIDTH, _WIDTH]
 
 
@@ -273,11 +333,18 @@ class _Diffraction(PSFModel):
 
     name = "diffraction"
 
-    def __init__(self, cutoff=0.25, size=127, optics=None, n_coefficients=8, max_coefficient=0.3):
+    def __init__(
+        self,
+        cutoff: float = 0.25,
+        size: int = 127,
+        optics: Optics | None = None,
+        n_coefficients: int = 8,
+        max_coefficient: float = 0.3,
+    ):
         super().__init__(cutoff, size, optics)
-        if n_coefficients != int(n_coefficients) or n_coefficients < 1:
+        if not (is_number(n_coefficients) and n_coefficients >= 1 and n_coefficients % 1 == 0):
             raise ValueError(f"n_coefficients must be a positive integer, got {n_coefficients!r}.")
-        if not (math.isfinite(max_coefficient) and max_coefficient > 0):
+        if not (is_number(max_coefficient) and 0 < max_coefficient < math.inf):
             raise ValueError(f"max_coefficient must be positive, got {max_coefficient!r}.")
         self.n_coefficients, self.max_coefficient = int(n_coefficients), float(max_coefficient)
         self.indices = tuple(range(4, 4 + self.n_coefficients))
@@ -287,16 +354,16 @@ class _Diffraction(PSFModel):
         self.n_encoded = self.n_coefficients + 1
 
     @property
-    def settings(self):
+    def settings(self) -> dict:
         """Arguments of `make_psf_model` that rebuild this family."""
         extra = {"n_coefficients": self.n_coefficients, "max_coefficient": self.max_coefficient}
         return super().settings | extra
 
-    def _bounds(self):
+    def _bounds(self) -> list[tuple[float, float]]:
         limit = self.max_coefficient
         return [(-limit, limit)] * self.n_coefficients + [(self.cutoff / 2, self.cutoff)]
 
-    def _psf(self, p):
+    def _psf(self, p: torch.Tensor) -> torch.Tensor:
         if (p[:, -1] <= 0).any():
             raise ValueError("parameters of diffraction need a positive cutoff in the last column.")
         y, x, _ = chord_nodes(default_nodes(self.size, self.cutoff))
@@ -313,23 +380,24 @@ class _BornWolf(PSFModel):
     name = "born-wolf"
     parameter_names, units, periods, n_encoded = ("depth",), ("um",), (None,), 1
 
-    def __init__(self, cutoff=0.25, size=127, optics=None):
+    def __init__(self, cutoff: float = 0.25, size: int = 127, optics: Optics | None = None):
         if not isinstance(optics, Optics):
             raise ValueError(f"born-wolf needs optics=Optics(...), got {optics!r}.")
         super().__init__(optics.cutoff, size, optics)
+        self.optics: Optics = optics
 
-    def _bounds(self):
+    def _bounds(self) -> list[tuple[float, float]]:
         return [(0.0, self.optics.waves_to_micrometres(_FOCUS[1]))]
 
-    def _psf(self, p):
+    def _psf(self, p: torch.Tensor) -> torch.Tensor:
         rho = radial_nodes(default_nodes(self.size, self.cutoff))[0].sqrt().to(p)
         wavefront = self.optics.defocus_wavefront(p, rho, exact=False)
         return radial_psf(wavefront, self.cutoff, self.size)
 
-    def _encode(self, p):
+    def _encode(self, p: torch.Tensor) -> torch.Tensor:
         return p.abs()
 
-    def _decode(self, e):
+    def _decode(self, e: torch.Tensor) -> torch.Tensor:
         return e.clamp(min=0)
 
 
@@ -344,25 +412,33 @@ class _Motion(PSFModel):
     parameter_names = ("v_y", "v_x", "v_z", "z0")
     units, periods = ("px", "px", "waves RMS", "waves RMS"), (None,) * 4
     n_encoded = 6
-    n_times = 48
 
-    def _bounds(self):
+    def _bounds(self) -> list[tuple[float, float]]:
         return [(-20.0, 20.0), (-20.0, 20.0), (0.0, 1.0), (0.0, 1.0)]
 
-    def _psf(self, p):
-        # The frame of the transform holds the shifted PSF without wrapping into the crop.
-        frame = 2 * (self.size // 2 + 16)
+    def _psf(self, p: torch.Tensor) -> torch.Tensor:
+        sampling = [self._sampling(*row) for row in p.detach().abs().tolist()]
+        return torch.stack([self._one(row, *n) for row, n in zip(p, sampling, strict=True)])
+
+    def _sampling(self, v_y: float, v_x: float, v_z: float, z0: float) -> tuple[int, int]:
+        """Return the frame of the transform, pixels, and the number of times that a motion needs."""
+        # The frame holds the disk of geometrical optics, and wraps nothing into the crop.
+        disk = 4 * math.sqrt(3) * (z0 + v_z / 2) / self.cutoff
+        half = max(self.size // 2 + 16, max(self.size // 2, disk) + max(v_y, v_x) / 2 + 6)
+        # Gauss-Legendre needs somewhat more nodes than half the largest phase in radians.
+        phase = 2 * math.pi * (self.cutoff * math.hypot(v_y, v_x) + math.sqrt(3) * v_z)
+        # Few sizes: the kernels are cached.
+        return 32 * math.ceil(half / 16), max(48, 16 + math.ceil(0.55 * phase))
+
+    def _one(self, p: torch.Tensor, frame: int, n_times: int) -> torch.Tensor:
         f_y = torch.fft.fftfreq(frame, dtype=p.dtype, device=p.device)[:, None]
         f_x = torch.fft.rfftfreq(frame, dtype=p.dtype, device=p.device)
-        return torch.stack([self._one(row, f_y, f_x, frame) for row in p])
-
-    def _one(self, p, f_y, f_x, frame):
-        nodes, weights = np.polynomial.legendre.leggauss(self.n_times)
-        times, weights = torch.as_tensor(nodes / 2).to(p), torch.as_tensor(weights / 2).to(p)
+        nodes, weights = (torch.from_numpy(a / 2).to(p) for a in leggauss(n_times))
         s = radial_nodes(default_nodes(frame, self.cutoff))[0].to(p)
-        focus = p[3] + p[2] * times
-        psfs = radial_psf(focus[:, None] * (math.sqrt(3) * (2 * s - 1)), self.cutoff, frame)
-        shift = times[:, None, None] * (p[0] * f_y + p[1] * f_x)
+        wavefront = (p[3] + p[2] * nodes)[:, None] * (math.sqrt(3) * (2 * s - 1))
+        # Not normalised one by one: light that has left the frame is lost, not brought back.
+        psfs = radial_psf(wavefront, self.cutoff, frame, normalize=False)
+        shift = nodes[:, None, None] * (p[0] * f_y + p[1] * f_x)
         otf = torch.fft.rfft2(psfs) * torch.exp(-2j * math.pi * shift)
         mean = torch.fft.irfft2((weights[:, None, None] * otf).sum(0), s=(frame, frame))
         start = frame // 2 - self.size // 2
@@ -370,10 +446,10 @@ class _Motion(PSFModel):
         psf = mean[start : start + self.size, start : start + self.size].clamp(min=0)
         return psf / psf.sum()
 
-    def _encode(self, p):
+    def _encode(self, p: torch.Tensor) -> torch.Tensor:
         return encode_motion(p)
 
-    def _decode(self, e):
+    def _decode(self, e: torch.Tensor) -> torch.Tensor:
         return decode_motion(e)
 
 
@@ -385,8 +461,14 @@ PSF_MODELS: dict[str, type[PSFModel]] = {
 }  # fmt: skip
 
 
-def make_psf_model(name, cutoff=0.25, size=127, optics=None, **settings):
-    """Build a PSF family by its name.
+def make_psf_model(
+    name: str,
+    cutoff: float = 0.25,
+    size: int = 127,
+    optics: Optics | None = None,
+    **settings: float,
+) -> PSFModel:
+    r"""Build a PSF family by its name.
 
     Parameters
     ----------
@@ -414,6 +496,19 @@ def make_psf_model(name, cutoff=0.25, size=127, optics=None, **settings):
     ValueError
         If the name is unknown or an argument is out of range.
 
+    Notes
+    -----
+    The wavefronts of the Zernike families, in waves, are
+
+    .. math:: W = f Z_4 + c\, (\cos 2\alpha\, Z_6 + \sin 2\alpha\, Z_5)
+
+    with f focus, c cylinder and alpha the axis; "zernike-1" has c = 0, "zernike-2" f = 0.
+
+    References
+    ----------
+    R. J. Noll, "Zernike polynomials and atmospheric turbulence", J. Opt. Soc. Am. 66 (1976).
+    M. Born and E. Wolf, "Principles of Optics", sec. 8.8 and 9.2.
+
     Examples
     --------
     >>> model = make_psf_model("zernike-3", size=31)
@@ -422,6 +517,6 @@ def make_psf_model(name, cutoff=0.25, size=127, optics=None, **settings):
     >>> model.psf([[0.2, 0.1, 0.0]]).shape
     (1, 31, 31)
     """
-    if name not in PSF_MODELS:
+    if not isinstance(name, str) or name not in PSF_MODELS:
         raise ValueError(f"psf_model must be one of {', '.join(PSF_MODELS)}; got {name!r}.")
     return PSF_MODELS[name](cutoff=cutoff, size=size, optics=optics, **settings)

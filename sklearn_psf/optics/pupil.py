@@ -35,6 +35,11 @@ __all__ = [
 NYQUIST_CUTOFF = 0.25
 
 
+def is_number(value: object) -> bool:
+    """Tell whether `value` is a real number; a truth value is none."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, slots=True)
 class Optics:
     """A microscope's optics, in micrometres.
@@ -80,7 +85,7 @@ class Optics:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if not (isinstance(value, (int, float, np.number)) and isfinite(value) and value > 0):
+            if not (is_number(value) and isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive finite number, got {value!r}.")
         if self.na > self.refractive_index:
             raise ValueError(
@@ -116,14 +121,38 @@ class Optics:
         return self.na**2 / (4 * sqrt(3) * self.refractive_index * self.wavelength)
 
     def micrometres_to_waves(self, z):
-        """Return the paraxial defocus ``z NA^2 / (4 sqrt(3) n lambda)``, waves RMS."""
+        """Convert a distance from focus to the paraxial defocus ``z NA^2 / (4 sqrt(3) n lambda)``.
+
+        Parameters
+        ----------
+        z : float, ndarray or Tensor
+            Distance from focus in the object, micrometres.
+
+        Returns
+        -------
+        float, ndarray or Tensor
+            Noll coefficient 4, waves RMS.
+        """
         return z * self.waves_per_micrometre
 
     def waves_to_micrometres(self, focus):
-        """Return the distance from focus of a defocus coefficient in waves RMS, micrometres."""
+        """Convert a defocus coefficient to a distance from focus, the inverse of the above.
+
+        Parameters
+        ----------
+        focus : float, ndarray or Tensor
+            Noll coefficient 4, waves RMS.
+
+        Returns
+        -------
+        float, ndarray or Tensor
+            Distance from focus in the object, micrometres.
+        """
         return focus / self.waves_per_micrometre
 
-    def defocus_wavefront(self, z, rho, exact: bool = True):
+    def defocus_wavefront(
+        self, z: float | torch.Tensor, rho: torch.Tensor, exact: bool = True
+    ) -> torch.Tensor:
         """Wavefront error of a defocus, in waves, zero on the axis.
 
         Parameters
@@ -140,6 +169,11 @@ class Optics:
         -------
         Tensor
             Waves.
+
+        References
+        ----------
+        S. F. Gibson and F. Lanni, "Diffraction by a circular aperture as a model for
+        three-dimensional optical microscopy", J. Opt. Soc. Am. A 6 (1989).
         """
         n = self.refractive_index
         if exact:
@@ -148,7 +182,25 @@ class Optics:
 
 
 def default_nodes(size: int, cutoff: float) -> int:
-    """Nodes per axis that integrate up to about 2.5 waves RMS of defocus over `size` pixels."""
+    """Return the nodes per axis that integrate up to about 2.5 waves RMS of defocus.
+
+    Parameters
+    ----------
+    size : int
+        Height and width of the PSF, pixels.
+    cutoff : float
+        Pupil cut-off, cycles per pixel.
+
+    Returns
+    -------
+    int
+        Argument of `chord_nodes` and `radial_nodes`.
+
+    Examples
+    --------
+    >>> default_nodes(127, 0.25)
+    112
+    """
     return 48 + ceil(2 * size * cutoff)
 
 
@@ -186,7 +238,13 @@ def chord_nodes(n_nodes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     return torch.from_numpy(y), torch.from_numpy(x), torch.from_numpy(across[:, None] * along)
 
 
-def _fourier_kernels(size, cutoff, n_nodes, dtype, device):
+def _fourier_kernels(
+    size: int,
+    cutoff: float | torch.Tensor,
+    n_nodes: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Fourier kernels of the two matrix products: (chords, nodes, size) and (size, chords)."""
     y, x, _ = (t.to(device) for t in chord_nodes(n_nodes))
     pixels = torch.arange(size, dtype=torch.float64, device=device) - size // 2
@@ -261,13 +319,34 @@ def _normalized(psf: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=16)
 def radial_nodes(n_nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return nodes rho^2 in (0, 1) and weights (sum 1) of a radial pupil, Gauss-Legendre."""
+    """Return quadrature nodes and weights of a pupil without angular structure.
+
+    Parameters
+    ----------
+    n_nodes : int
+        Number of nodes.
+
+    Returns
+    -------
+    squares : Tensor of shape (n_nodes,)
+        Gauss-Legendre nodes: the square of the pupil radius, in (0, 1).
+    weights : Tensor of shape (n_nodes,)
+        They sum to 1.
+
+    Examples
+    --------
+    >>> squares, weights = radial_nodes(8)
+    >>> round(float(weights @ squares), 6)
+    0.5
+    """
     nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
     return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
 
 
 @lru_cache(maxsize=8)
-def _radial_kernel(size, cutoff, n_nodes, dtype, device):
+def _radial_kernel(
+    size: int, cutoff: float, n_nodes: int, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Hankel kernel (nodes, radii) and the index of each pixel's radius."""
     squares = (np.arange(size) - size // 2) ** 2
     radii, index = np.unique(np.add.outer(squares, squares), return_inverse=True)
@@ -316,9 +395,7 @@ def radial_psf(
     torch.Size([1, 5, 5])
     """
     n_nodes = wavefront.shape[-1]
-    kernel, index = _radial_kernel(
-        size, float(cutoff), n_nodes, wavefront.dtype, wavefront.device
-    )
+    kernel, index = _radial_kernel(size, float(cutoff), n_nodes, wavefront.dtype, wavefront.device)
     weights = radial_nodes(n_nodes)[1].to(wavefront)
     phase = 2 * pi * wavefront
     real = (weights * torch.cos(phase)) @ kernel

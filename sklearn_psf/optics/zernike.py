@@ -128,8 +128,9 @@ def zernike_basis(indices: tuple[int, ...], y: torch.Tensor, x: torch.Tensor) ->
     Examples
     --------
     >>> import torch
-    >>> zernike_basis((2, 3), torch.tensor([0.5]), torch.tensor([0.0])).squeeze()
-    tensor([-0.0000,  1.0000])
+    >>> y, x = torch.tensor([0.5]), torch.tensor([0.25])
+    >>> zernike_basis((2, 3), y, x).squeeze().round(decimals=4)
+    tensor([0.5000, 1.0000])
     """
     rho, theta = torch.hypot(y, x), torch.atan2(y, x)
     return torch.stack([zernike(j, rho, theta) for j in indices])

@@ -4,7 +4,7 @@ import numpy as np
 
 from .._validation import check_number
 
-__all__ = ["check_index", "import_pyplot", "make_panels"]
+__all__ = ["add_colour_bar", "check_index", "import_pyplot", "make_panels"]
 
 
 def import_pyplot():
@@ -66,3 +66,10 @@ def make_panels(n_panels, ax, panel_size=(4.2, 3.6)):
 def check_index(index, n):
     """Raise if `index` is not one of `n` images."""
     check_number("index", index, low=0, high=n - 1, integer=True)
+
+
+def add_colour_bar(axes, artist, label):
+    """Put a colour bar with its unit beside a panel, as tall as the panel is drawn."""
+    # An inset follows the panel's box, which an equal aspect makes smaller than its grid cell.
+    bar = axes.inset_axes([1.04, 0.0, 0.05, 1.0])
+    axes.figure.colorbar(artist, cax=bar, label=label)

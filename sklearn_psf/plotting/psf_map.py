@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from .._validation import check_choice
-from .panels import check_index, make_panels
+from .panels import add_colour_bar, check_index, make_panels
 
 __all__ = ["PSFMapDisplay"]
 
@@ -191,7 +191,7 @@ class PSFMapDisplay:
             ylim=(height - 0.5, -0.5),
             aspect="equal",
         )
-        axes.figure.colorbar(mesh, ax=axes, label=unit, shrink=0.85)
+        add_colour_bar(axes, mesh, unit)
         return mesh
 
     def _psf_panel(self):
@@ -208,9 +208,11 @@ class PSFMapDisplay:
         tiles = psfs[..., crop, crop]
         peak = tiles.max(axis=(-2, -1), keepdims=True)
         tiles = np.sqrt(tiles / np.where(peak > 0, peak, 1))
-        tiles = np.pad(tiles, [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=np.nan)
+        side = 2 * radius + 1
+        gap = max(1, side // 12)  # wide enough to survive the resampling of a small panel
+        tiles = np.pad(tiles, [(0, 0), (0, 0), (0, gap), (0, gap)], constant_values=np.nan)
         montage = tiles.swapaxes(1, 2).reshape(len(rows) * tiles.shape[2], -1)
-        return [(montage[:-1, :-1], 2 * radius + 2, rows, columns)]
+        return [(montage[:-gap, :-gap], side, side + gap, rows, columns)]
 
     def _local_psfs(self, rows, columns):
         """PSFs at some windows only: all those of a fine map would fill the memory."""
@@ -230,12 +232,12 @@ class PSFMapDisplay:
         return np.asarray(part.psfs(0))
 
     def _draw_psfs(self, axes, panel):
-        montage, pitch, rows, columns = panel
+        montage, side, pitch, rows, columns = panel
         image = axes.imshow(
             np.ma.masked_invalid(montage), cmap="magma", vmin=0, vmax=1, interpolation="nearest"
         )
         axes.set_facecolor("0.5")
-        centre = (pitch - 2) / 2
+        centre = side // 2
         axes.set_xticks(
             centre + pitch * np.arange(len(columns)),
             [f"{self.maps.columns[c]:.0f}" for c in columns],
@@ -243,14 +245,12 @@ class PSFMapDisplay:
         axes.set_yticks(
             centre + pitch * np.arange(len(rows)), [f"{self.maps.rows[r]:.0f}" for r in rows]
         )
-        side = pitch - 1
         axes.set(
             title=f"local PSFs, {side} x {side} px each",
             xlabel="column (px)",
             ylabel="row (px)",
         )
-        label = "square root of intensity / maximum"
-        axes.figure.colorbar(image, ax=axes, label=label, shrink=0.85)
+        add_colour_bar(axes, image, "sqrt(intensity / maximum)")
         return image
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .panels import check_index, make_panels
+from .panels import add_colour_bar, check_index, make_panels
 
 __all__ = ["RestorationDisplay"]
 
@@ -107,7 +107,7 @@ class RestorationDisplay:
         for axes, (title, image) in zip(self.ax_, self.images.items(), strict=True):
             self.im_.append(axes.imshow(image, cmap=cmap, vmin=low, vmax=max(high, low + 1e-12)))
             axes.set(title=title, xticks=[], yticks=[])
-        self.figure_.colorbar(self.im_[-1], ax=list(self.ax_), label=self.unit, shrink=0.85)
+        add_colour_bar(self.ax_[-1], self.im_[-1], self.unit)
         return self
 
 

@@ -199,6 +199,7 @@ class PatchStream:
 
     margin = 44  # pixels of field beyond the patch: the radius of 1.5 waves of defocus
     textureless = 0.05  # share of patches without any texture
+    reuse = 3  # PSFs that blur the same sharp field
     renewal = 8  # a pool entry is used about this often
 
     def __init__(
@@ -245,8 +246,8 @@ class PatchStream:
         fresh = self._renew(max(1, n // self.renewal), replace=True)
         chosen = torch.as_tensor(self._rng.randint(len(self._pool), size=n), device=self.device)
         chosen[: len(fresh)] = fresh  # every PSF of the pool is seen at least once
-        fields = torch.stack([self._field() for _ in range((n + 1) // 2)])
-        index = torch.arange(n, device=self.device) // 2  # two PSFs for each sharp field
+        fields = torch.stack([self._field() for _ in range(-(-n // self.reuse))])
+        index = torch.arange(n, device=self.device) // self.reuse
         peak, read_noise = self._exposure(n)
         patches = _blur(fields, index, self._pool[chosen], self.patch_size)
         shading = self._shading(n)

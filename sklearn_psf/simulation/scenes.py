@@ -17,9 +17,9 @@ from ..optics import Camera, PSFModel, make_psf_model
 __all__ = ["make_scene", "make_tilted_scene"]
 
 _RTOL = 1e-3  # largest relative error (L2) that a PSF suffers from being written in modes
-_N_FIRST = 192  # nodes whose PSFs found the first modes
-_PSF_BYTES = 2**25  # PSFs held at a time, float64
-_COEFFICIENT_BYTES = 2**27  # coefficient maps held at a time, float32
+_N_FIRST = 384  # nodes whose PSFs found the first modes
+_PSF_BYTES = 2**24  # PSFs held at a time, float32
+_COEFFICIENT_BYTES = 2**25  # coefficient maps held at a time, float32
 
 
 def make_scene(
@@ -217,7 +217,7 @@ def _constant_parameters(model, others):
 
 
 def _plane(shape, direction):
-    """A plane over the frame that goes from 0 to 1 between its extreme corners."""
+    """Return a plane over the frame, from 0 to 1 between its extreme corners."""
     y, x = np.arange(shape[0])[:, None], np.arange(shape[1])
     plane = y * math.sin(direction) + x * math.cos(direction)
     plane = plane - plane.min()
@@ -272,7 +272,7 @@ def _modes_of(model, parameters):
     """
     sample = np.unique(np.linspace(0, len(parameters) - 1, _N_FIRST).round().astype(int))
     first, _ = compute_psf_modes(_psfs(model, parameters[sample]), rtol=_RTOL / 2)
-    mean, basis = first[0].flatten().double(), first[1:].flatten(1).double()
+    mean, basis = first[0].flatten(), first[1:].flatten(1)
     rows = []
     for start in range(0, len(parameters), _chunk(model)):
         psfs = _psfs(model, parameters[start : start + _chunk(model)]).flatten(1)
@@ -288,17 +288,17 @@ def _modes_of(model, parameters):
     coefficients[:, 0] = 1
     for i, weights in enumerate(rows):
         start = i * _chunk(model)
-        coefficients[start : start + len(weights), 1 : 1 + weights.shape[1]] = weights.float()
+        coefficients[start : start + len(weights), 1 : 1 + weights.shape[1]] = weights
     modes = torch.cat([mean[None], basis]).reshape(-1, model.size, model.size)
-    return modes.float(), coefficients
+    return modes, coefficients
 
 
 def _chunk(model):
-    return max(1, _PSF_BYTES // (8 * model.size**2))
+    return max(1, _PSF_BYTES // (4 * model.size**2))
 
 
 def _psfs(model, parameters):
-    psfs = model.psf(torch.from_numpy(np.ascontiguousarray(parameters, dtype=np.float32))).double()
+    psfs = model.psf(torch.from_numpy(np.ascontiguousarray(parameters, dtype=np.float32)))
     if not torch.isfinite(psfs).all():
         bad = parameters[~torch.isfinite(psfs).flatten(1).all(1).numpy()][0]
         raise ValueError(f"parameters {bad.tolist()} of {model.name} give no finite PSF.")

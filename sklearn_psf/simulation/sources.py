@@ -220,7 +220,7 @@ def find_binning(image, max_factor=4, min_size=128):
     --------
     >>> from scipy.ndimage import gaussian_filter
     >>> sharp = np.random.RandomState(0).rand(384, 384)
-    >>> find_binning(sharp), find_binning(gaussian_filter(sharp, 1.5))
+    >>> find_binning(sharp), find_binning(gaussian_filter(sharp, 2))
     (1, 3)
     """
     image = check_images(np.asarray(image)[np.newaxis], name="image")[0]
@@ -288,7 +288,7 @@ def bin_to_pixel_limit(image, max_factor=4, min_size=128):
     --------
     >>> from scipy.ndimage import gaussian_filter
     >>> sharp = np.random.RandomState(0).rand(386, 400)
-    >>> bin_to_pixel_limit(gaussian_filter(sharp, 1.5)).shape
+    >>> bin_to_pixel_limit(gaussian_filter(sharp, 2)).shape
     (128, 133)
     """
     factor = find_binning(image, max_factor, min_size)

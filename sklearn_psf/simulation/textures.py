@@ -87,7 +87,7 @@ def _develop(image, rng):
 
 
 def _shading(shape, rng):
-    """A gently sloping background, mean about 1."""
+    """Return a gently sloping background, mean about 1."""
     y, x = (np.linspace(-1, 1, n) for n in shape)
     slope_y, slope_x = rng.uniform(-0.15, 0.15, 2)
     return 1 + slope_y * y[:, None] + slope_x * x

@@ -1,0 +1,31 @@
+"""Figures of merit: restoration (SNR, SSIM), regression of PSF parameters, and focus measures.
+
+Everything here is NumPy on plain arrays and knows nothing of the rest of the package.
+"""
+
+from .focus import (
+    FOCUS_MEASURES,
+    conditional_entropy,
+    high_pass,
+    laplacian_variance,
+    sum_modified_laplacian,
+    tenengrad,
+    wavelet_energy,
+    wavelet_sum,
+)
+from .regression import parameter_r2
+from .restoration import snr, ssim
+
+__all__ = [
+    "FOCUS_MEASURES",
+    "conditional_entropy",
+    "high_pass",
+    "laplacian_variance",
+    "parameter_r2",
+    "snr",
+    "ssim",
+    "sum_modified_laplacian",
+    "tenengrad",
+    "wavelet_energy",
+    "wavelet_sum",
+]

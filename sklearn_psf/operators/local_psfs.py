@@ -1,0 +1,193 @@
+"""PSFs at places of an image, and the operator of the whole image or of one block of it."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .._validation import check_number
+from .convolution import LinearOperator
+from .psf_modes import crop_psfs
+from .spatially_variant import make_operator
+
+__all__ = ["Block", "LocalPSFs", "split_blocks"]
+
+# Below this size, without its halo, nearly all work of a block is halo.
+_MIN_BLOCK = 32
+# More modes than this have not been met at the tolerances in use; tiles need no more memory.
+_MANY_MODES = 32
+
+
+class Block(NamedTuple):
+    """A part of an image: `core` is wanted, `outer` is what is worked on, with a halo."""
+
+    core: tuple[slice, slice]
+    outer: tuple[slice, slice]
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Where the core lies within the outer part."""
+        (r, c), (top, left) = self.core, (self.outer[0].start, self.outer[1].start)
+        return slice(r.start - top, r.stop - top), slice(c.start - left, c.stop - left)
+
+
+class LocalPSFs(NamedTuple):
+    """PSFs on a grid of centres.
+
+    Attributes
+    ----------
+    psfs : ndarray of shape (gy, gx, kh, kw)
+        PSFs, odd-sized.
+    rows, columns : ndarray of shape (gy,) and (gx,)
+        Centres, pixels of the image.
+
+    Examples
+    --------
+    >>> local = LocalPSFs.on_cells(np.ones((2, 1, 3, 3)) / 9, shape=(8, 6))
+    >>> local.rows, local.columns
+    (array([1.5, 5.5]), array([2.5]))
+    >>> blocks = split_blocks((8, 6), (3, 3), n_psfs=2)
+    >>> local.operator(blocks[0]).shape
+    (8, 6)
+    """
+
+    psfs: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+
+    @classmethod
+    def on_cells(cls, psfs: np.ndarray, shape: Sequence[int]) -> "LocalPSFs":
+        """Place PSFs at the centres of the cells of an even partition of an image.
+
+        Parameters
+        ----------
+        psfs : ndarray of shape (gy, gx, kh, kw)
+            PSFs.
+        shape : (int, int)
+            Height and width of the image, pixels.
+
+        Returns
+        -------
+        LocalPSFs
+            The PSFs with their centres.
+        """
+        rows, columns = (
+            (np.arange(g) + 0.5) * n / g - 0.5 for g, n in zip(psfs.shape, shape, strict=False)
+        )
+        return cls(psfs, rows, columns)
+
+    def crop(self, rtol: float) -> "LocalPSFs":
+        """Cut the PSFs to what carries their light, see `crop_psfs`."""
+        return self._replace(psfs=crop_psfs(self.psfs, rtol))
+
+    def operator(self, block: Block, **options) -> LinearOperator:
+        """Build the operator of a block from the PSFs that reach it.
+
+        Parameters
+        ----------
+        block : Block
+            The part of the image.
+        **options
+            Arguments of `make_operator`.
+
+        Returns
+        -------
+        LinearOperator
+            Operator whose image is ``block.outer``.
+        """
+        down, across = block.outer
+        rows = _reaching(self.rows, down, self.psfs.shape[2] // 2)
+        columns = _reaching(self.columns, across, self.psfs.shape[3] // 2)
+        return make_operator(
+            np.ascontiguousarray(self.psfs[rows, columns]),
+            self.rows[rows] - down.start,
+            self.columns[columns] - across.start,
+            (down.stop - down.start, across.stop - across.start),
+            **options,
+        )
+
+
+def _reaching(centres: np.ndarray, span: slice, pad: int) -> slice:
+    """Select the centres that matter between ``span.start - pad`` and ``span.stop + pad``.
+
+    One centre beyond the last needed one is kept on each side: triangular windows look that far.
+    """
+    first = int(np.searchsorted(centres, span.start - pad, side="right")) - 2
+    last = int(np.searchsorted(centres, span.stop - 1 + pad, side="left")) + 2
+    return slice(max(first, 0), min(last, len(centres)))
+
+
+def split_blocks(
+    shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    n_psfs: int = 1,
+    max_bytes: float | None = None,
+) -> list[Block]:
+    """Split an image into as few blocks as restore within a given memory.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width of the image, pixels.
+    kernel_shape : (int, int)
+        Height and width of the PSFs, pixels. This is the halo on each side of a block.
+    n_psfs : int, default=1
+        Number of PSFs: an upper bound of the modes.
+    max_bytes : float or None, default=None
+        Approximate limit in float32; None makes one block.
+
+    Returns
+    -------
+    list of Block
+        Their cores tile the image.
+
+    Raises
+    ------
+    ValueError
+        If the limit is too small for the smallest useful block.
+
+    Examples
+    --------
+    >>> [block.core[1] for block in split_blocks((64, 100), (5, 5), max_bytes=600_000)]
+    [slice(0, 50, None), slice(50, 100, None)]
+    """
+    if max_bytes is None:
+        return _cut(shape, kernel_shape, (1, 1))
+    check_number("max_memory", max_bytes, low=0, open_low=True)
+    parts = [1, 1]
+    while True:
+        sizes = [math.ceil(n / p) for n, p in zip(shape, parts, strict=True)]
+        need = _bytes_of(sizes, shape, kernel_shape, n_psfs)
+        if need <= max_bytes:
+            return _cut(shape, kernel_shape, parts)
+        longer = int(sizes[1] >= sizes[0])
+        if sizes[longer] <= _MIN_BLOCK:
+            raise ValueError(
+                f"max_memory={max_bytes!r} bytes is too little: PSFs of {tuple(kernel_shape)} "
+                f"pixels need at least {need} bytes."
+            )
+        parts[longer] += 1
+
+
+def _bytes_of(sizes, shape, kernel_shape, n_psfs) -> int:
+    """Memory of a restoration: per pixel of the field, modes and about 24 arrays of work."""
+    field = [
+        min(size + 2 * kernel, n) + kernel
+        for size, n, kernel in zip(sizes, shape, kernel_shape, strict=True)
+    ]
+    per_pixel = 8 * min(n_psfs, _MANY_MODES) + 4 * 24
+    return field[0] * field[1] * per_pixel
+
+
+def _cut(shape, halo, parts) -> list[Block]:
+    axes = []
+    for n, pad, count in zip(shape, halo, parts, strict=True):
+        edges = np.linspace(0, n, count + 1).round().astype(int).tolist()
+        axes.append(
+            [
+                (slice(a, b), slice(max(a - pad, 0), min(b + pad, n)))
+                for a, b in zip(edges[:-1], edges[1:], strict=True)
+            ]
+        )
+    return [Block((r, c), (ro, co)) for r, ro in axes[0] for c, co in axes[1]]
