@@ -9,29 +9,26 @@ training that was interrupted goes on from its checkpoint with `--resume`.
 """
 
 import argparse
-import csv
 import json
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import torch
+from weights_accuracy import (
+    CALIBRATION_REPOSITORIES,
+    CAMERA,
+    TEST_REPOSITORIES,
+    evaluate,
+    split_by_repository,
+)
 
 from sklearn_psf import PSFParameterRegressor
-from sklearn_psf.metrics import parameter_r2
 from sklearn_psf.networks import save_weights
-from sklearn_psf.optics import Camera
 from sklearn_psf.simulation import (
     bin_to_pixel_limit,
-    load_folder,
     load_skimage,
     make_blurred_patches,
     make_textures,
 )
-
-TEST_REPOSITORIES = ("NEUBIAS/training-resources", "scikit-image/scikit-image")
-CALIBRATION_REPOSITORIES = ("google/microscopeimagequality", "stardist/stardist")
-CAMERA = Camera(peak_photons=1e4, read_noise=2.0)
 
 
 def main():
@@ -89,29 +86,16 @@ def parse_arguments():
 def load_images(folder, seed):
     """Training, calibration and test images, and what is known of the training sources."""
     textures = list(make_textures(240, size=384, random_state=seed))
+    procedural = {"source": "procedural textures", "images": len(textures)}
     if folder is None:
         images = list(load_skimage().values())
-        return textures + images, [], images, [{"source": "scikit-image", "images": len(images)}]
-    groups = {"train": [], "calibration": [], "test": []}
-    used = Counter()
-    with open(folder / "SOURCES.csv", newline="") as file:
-        rows = {row["file"].removeprefix("sharp/"): row for row in csv.DictReader(file)}
-    for name, image in load_folder(folder / "sharp").items():
-        repository = rows[name]["repo"]
-        if repository in TEST_REPOSITORIES:
-            if name.startswith("micr_"):
-                groups["test"].append(image)
-        elif repository in CALIBRATION_REPOSITORIES:
-            groups["calibration"].append(image)
-        else:
-            groups["train"].append(image)
-            used[repository, rows[name]["licence"]] += 1
+        bundled = {"source": "scikit-image", "images": len(images)}
+        return textures + images, [], images, [bundled, procedural]
+    train, calibration, test, used = split_by_repository(folder)
     sources = [{"source": r, "licence": li, "images": n} for (r, li), n in sorted(used.items())]
-    sources.append({"source": "procedural textures", "images": len(textures)})
     # Both as they are and binned to the pixel limit: the texture must be sharp to teach its blur.
-    sharp = [bin_to_pixel_limit(image) for image in groups["train"]]
-    train = textures + sharp + groups["train"]
-    return train, groups["calibration"], groups["test"], sources
+    sharp = [bin_to_pixel_limit(image) for image in train]
+    return textures + sharp + train, calibration, test, [*sources, procedural]
 
 
 def calibrate(regressor, images):
@@ -124,64 +108,6 @@ def calibrate(regressor, images):
         random_state=1,
     )
     regressor.calibrate(X, y)
-
-
-def evaluate(regressor, images):
-    """R^2 and coverage on test sources, as they are and binned to the pixel limit."""
-    figures = {}
-    variants = {
-        "native": images,
-        "pixel-sharp": [bin_to_pixel_limit(image) for image in images],
-    }
-    for name, sharp in variants.items():
-        X, y = make_blurred_patches(
-            sharp, 2000, psf_model=regressor.psf_model_, camera=CAMERA, random_state=2
-        )
-        p, std, invalid = regressor.predict_all(X)
-        valid = ~np.isnan(y).any(1)
-        periods = regressor.psf_model_.periods
-        each = parameter_r2(y, p, periods=periods, multioutput="raw_values")
-        names = regressor.psf_model_.parameter_names
-        figures[name] = {
-            "r2": dict(zip(names, np.round(each, 4).tolist(), strict=True)),
-            "r2_mean": round(float(np.mean(each)), 4),
-            "n_valid": int(valid.sum()),
-            "invalid_found": round(float((invalid[~valid] > 0.5).mean()), 3),
-            "false_alarms": round(float((invalid[valid] > 0.5).mean()), 3),
-        }
-        figures[name] |= clear_axis(y[valid], p[valid], names, periods)
-        figures[name]["rms_error"] = rms_error(y[valid], p[valid], names, periods)
-        figures[name]["coverage"] = coverage(y[valid], p[valid], std[valid], periods)
-    return figures
-
-
-def clear_axis(y, p, names, periods):
-    """R^2 of the axis alone where the astigmatism shows."""
-    if "axis" not in names:
-        return {}
-    clear = y[:, names.index("cylinder")] > 0.05
-    if "focus" in names:
-        clear &= y[:, names.index("focus")] > 0.1
-    each = parameter_r2(y[clear], p[clear], periods=periods, multioutput="raw_values")
-    return {"r2_clear_axis": round(float(each[names.index("axis")]), 4)}
-
-
-def wrapped(error, periods):
-    for i, period in enumerate(periods):
-        if period is not None:
-            error[:, i] -= period * np.round(error[:, i] / period)
-    return error
-
-
-def rms_error(y, p, names, periods):
-    error = np.sqrt((wrapped(p - y, periods) ** 2).mean(0))
-    return dict(zip(names, np.round(error, 4).tolist(), strict=True))
-
-
-def coverage(y, p, std, periods):
-    """Share of errors within one and two standard deviations, per parameter."""
-    ratio = np.abs(wrapped(p - y, periods)) / std
-    return {str(k): np.round((ratio < k).mean(0), 3).tolist() for k in (1, 2)}
 
 
 def make_card(args, regressor, sources, figures):

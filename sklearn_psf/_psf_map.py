@@ -231,7 +231,9 @@ class PSFMap:
         """
         names = self.psf_model.parameter_names
         if self.optics is None:
-            raise ValueError("defocus() in micrometres needs optics; give SpatialPSFMapper optics=.")
+            raise ValueError(
+                "defocus() in micrometres needs optics; give SpatialPSFMapper optics=."
+            )
         if "depth" in names:
             return np.abs(self.parameters[..., names.index("depth")])
         if "focus" not in names:

@@ -57,9 +57,7 @@ def check_number(name, value, *, low=None, high=None, integer=False, open_low=Fa
         right = ")" if high is None else "]"
         low_text = "-inf" if low is None else low
         high_text = "inf" if high is None else high
-        raise ValueError(
-            f"{name} must be in {left}{low_text}, {high_text}{right}, got {value!r}."
-        )
+        raise ValueError(f"{name} must be in {left}{low_text}, {high_text}{right}, got {value!r}.")
 
 
 def check_choice(name, value, choices):

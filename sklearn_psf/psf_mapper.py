@@ -8,6 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from ._psf_grid import fill_invalid, smooth_grid
 from ._psf_map import PSFMap
 from ._validation import check_choice, check_images, check_number
 from .optics import Optics, make_psf_model
@@ -20,8 +21,8 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
     """Read the local PSF at every window of a grid over images.
 
     A window of the regressor's patch size slides over each image. Windows without texture are
-    filled from the valid ones by inverse-distance weighting in the family's encoding; their
-    standard deviation grows with the distance over which they were filled.
+    filled from the valid ones by inverse-distance weighting, and readings are smoothed in
+    proportion to their uncertainty, both in the family's encoding.
 
     Parameters
     ----------
@@ -39,6 +40,10 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
         measured in units of a pupil with the network's cut-off.
     invalid_threshold : float, default=0.5
         Windows more likely than this to be without texture are filled.
+    smoothing : float, default=1.0
+        Strength of the prior that the PSF changes smoothly: readings are traded against the bending
+        of the map by their standard deviations (`smooth_grid`); a plane is not bent. 0 leaves each
+        window as it was read.
     batch_size : int, default=64
         Windows read at a time: bounds the memory.
     verbose : int, default=0
@@ -56,6 +61,10 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
     Notes
     -----
     The map of an image of height H has ``floor((H - patch_size) / stride) + 1`` rows.
+
+    The standard deviations are those of the single readings, widened where a window was filled.
+    Smoothing makes the map better than they say; by how much depends on how far the readings of
+    overlapping windows err together.
 
     Examples
     --------
@@ -75,6 +84,7 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
         method="sliding",
         optics=None,
         invalid_threshold=0.5,
+        smoothing=1.0,
         batch_size=64,
         verbose=0,
     ):
@@ -83,6 +93,7 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
         self.method = method
         self.optics = optics
         self.invalid_threshold = invalid_threshold
+        self.smoothing = smoothing
         self.batch_size = batch_size
         self.verbose = verbose
 
@@ -111,6 +122,7 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
         check_number("stride", self.stride, low=1, integer=True)
         check_number("batch_size", self.batch_size, low=1, integer=True)
         check_number("invalid_threshold", self.invalid_threshold, low=0, high=1)
+        check_number("smoothing", self.smoothing, low=0)
         check_choice("method", self.method, ("sliding", "dense"))
         if self.optics is not None and not isinstance(self.optics, Optics):
             raise TypeError(f"optics must be an Optics or None, got {self.optics!r}.")
@@ -221,8 +233,8 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
         settings = dict(self.psf_model_.settings)
         scale = self._scale()
         settings["cutoff"] = min(settings["cutoff"] * scale, 0.5)
-        settings["size"] = 2 * int(np.ceil(settings["size"] / scale / 2)) + 1 if scale != 1 else (
-            settings["size"]
+        settings["size"] = (
+            2 * int(np.ceil(settings["size"] / scale / 2)) + 1 if scale != 1 else (settings["size"])
         )
         return make_psf_model(**settings, optics=self.optics)
 
@@ -238,37 +250,49 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
             patches = np.stack([image[r : r + size, c : c + size] for r, c in block])
             parts.append(self._read(patches))
             bar.update(len(block))
+        reading = [np.concatenate(p) for p in zip(*parts, strict=True)]
         shape = (len(grid[0]), len(grid[1]))
-        parameters, std, invalid = (np.concatenate(p) for p in zip(*parts, strict=True))
-        parameters, std = self._fill(parameters, std, invalid, np.array(corners))
-        return parameters.reshape(*shape, -1), std.reshape(*shape, -1), invalid.reshape(shape)
+        parameters, std = self._regularised(*reading, np.array(corners), shape)
+        return parameters.reshape(*shape, -1), std.reshape(*shape, -1), reading[2].reshape(shape)
 
     def _read(self, patches):
+        """Parameters, std, invalidity, encoding and its variance of patches."""
         read_all = getattr(self.regressor_, "predict_all", None)
         if read_all is not None:  # one pass of the network instead of two
             return read_all(patches)
         parameters, std = self.regressor_.predict(patches, return_std=True)
-        return parameters, std, self.regressor_.predict_invalid(patches)
+        invalid = self.regressor_.predict_invalid(patches)
+        # The variance of the encoding in proportion to that of the parameters within their bounds.
+        low, high = self.psf_model_.bounds.T
+        relative = (12 * (std / (high - low)) ** 2).mean(1, keepdims=True)
+        encoding = self.psf_model_.encode(parameters)
+        return parameters, std, invalid, encoding, relative * self._prior()[1]
 
-    def _fill(self, parameters, std, invalid, corners):
-        """Replace invalid windows by the inverse-square-distance average of valid ones."""
+    def _prior(self):
+        """Mean and variance of the encoding over the family's bounds."""
+        encoded = self.psf_model_.encode(self.psf_model_.sample(4096, random_state=0))
+        return encoded.mean(0), encoded.var(0)
+
+    def _regularised(self, parameters, std, invalid, encoding, variance, corners, shape):
+        """Parameters and standard deviations with gaps filled and noise smoothed."""
         bad = invalid > self.invalid_threshold
         if bad.all():
             return np.full_like(parameters, np.nan), np.full_like(std, np.nan)
-        if not bad.any():
-            return parameters, std
-        distance2 = ((corners[bad][:, None] - corners[~bad][None]) ** 2).sum(-1).astype(float)
-        weights = 1 / distance2
-        weights /= weights.sum(1, keepdims=True)
-        encoded = self.psf_model_.encode(parameters)
-        parameters, std = parameters.copy(), std.copy()
-        parameters[bad] = self.psf_model_.decode(weights @ encoded[~bad])
-        # The spread of what was averaged is what is not known about the gap.
-        spread = weights @ encoded[~bad] ** 2 - (weights @ encoded[~bad]) ** 2
-        known = np.sqrt(weights @ std[~bad] ** 2)
-        widened = np.sqrt(known**2 + spread.clip(0).mean(1, keepdims=True))
-        std[bad] = widened
-        return parameters, std
+        prior_mean, prior_variance = self._prior()
+        filled, spread = fill_invalid(encoding, bad, corners)
+        std = np.hypot(fill_invalid(std, bad, corners)[0], spread[:, np.newaxis])
+        variance = np.where(bad[:, np.newaxis], prior_variance, variance)
+        smooth = smooth_grid(
+            filled.reshape(*shape, -1),
+            variance.reshape(*shape, -1),
+            prior_mean,
+            prior_variance,
+            float(self.smoothing),
+        ).reshape(encoding.shape)
+        # What was not changed keeps its value instead of one that went through the encoding.
+        same = ~bad & np.isclose(smooth, encoding, rtol=1e-6).all(1)
+        changed = self.psf_model_.decode(smooth)
+        return np.where(same[:, np.newaxis], parameters, changed), std
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -237,7 +237,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         return self._read(X)[2]
 
     def predict_all(self, X):
-        """Return parameters, standard deviations and invalidity in one pass of the network.
+        """Return all that one pass of the network says of patches.
 
         Parameters
         ----------
@@ -250,10 +250,13 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
             As `predict`.
         invalid : ndarray of shape (n,)
             As `predict_invalid`.
+        encoding, variance : ndarray of shape (n, E)
+            Mean and variance in the family's encoding, from which parameters and std come.
         """
         encoding, variance, invalid = self._read(X)
         parameters = self.psf_model_.decode(encoding)
-        return parameters, self._std(encoding, variance, parameters), invalid
+        std = self._std(encoding, variance, parameters)
+        return parameters, std, invalid, encoding, variance
 
     def score(self, X, y=None):
         """Return R^2 averaged over parameters, angles as points on a circle of their period.
@@ -332,6 +335,8 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
                 f"pretrained={self.pretrained!r} never trains and initial_weights starts a "
                 "training: give only one of them."
             )
+        if self.checkpoint is not None and not isinstance(self.checkpoint, (str, Path)):
+            raise TypeError(f"checkpoint must be a path or None, got {self.checkpoint!r}.")
         check_device(self.device)
 
     def _resolve(self):
@@ -339,7 +344,9 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         card, state, model = {}, None, self.psf_model
         if self.pretrained is not None:
             state, card = load_pretrained(self.pretrained)
-            self._check_agreement(self.pretrained, card, ("architecture", "patch_size", "psf_model"))
+            self._check_agreement(
+                self.pretrained, card, ("architecture", "patch_size", "psf_model")
+            )
         elif isinstance(self.initial_weights, dict):
             state = self.initial_weights
         elif self.initial_weights is not None:
@@ -405,8 +412,13 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
             )
         rng = check_random_state(self.random_state)
         order = rng.permutation(len(X))
-        n_valid = int(round(self.validation_fraction * len(X)))
+        n_valid = min(int(round(self.validation_fraction * len(X))), len(X) - 1)
         train, valid = order[n_valid:], order[:n_valid] if n_valid else order
+        if len(train) < 2:
+            raise ValueError(
+                f"Found {len(X)} sample(s), of which {n_valid} to validate on: a training needs "
+                "at least 2 patches."
+            )
         X = np.asarray(X, np.float32)
         targets = model.encode(y)
         device = check_device(self.device)
@@ -418,7 +430,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
 
     def _split(self, images, rng):
         """Images to train and to validate on; with too few images both are the same."""
-        n_valid = int(round(self.validation_fraction * len(images)))
+        n_valid = min(int(round(self.validation_fraction * len(images))), len(images) - 1)
         if n_valid == 0:
             return images, images
         order = rng.permutation(len(images))
@@ -480,7 +492,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
 
     def _validate(self, state, architecture, validation, model):
         X, y = validation
-        if np.isnan(y).all():
+        if (~np.isnan(y).any(1)).sum() < 2:
             return -np.inf
         network = build_network(architecture, model.n_encoded, state).to(check_device(self.device))
         encoding = _run(network, X)[0]
@@ -490,9 +502,10 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         self.psf_model_, self.architecture_ = model, architecture
         self.patch_size_, self.state_ = int(patch_size), state
         self.__dict__.pop("_network", None)
+        self._module()  # now, so that weights that do not fit are found by fit
 
     def _module(self):
-        """The network, built from the state when first needed and never pickled."""
+        """The network, built from the state and never pickled: built anew after unpickling."""
         network = self.__dict__.get("_network")
         if network is None:
             network = build_network(self.architecture_, self.psf_model_.n_encoded, self.state_)
@@ -544,7 +557,7 @@ def _weights_id(name, card):
 
 
 def _difference(a, b, periods):
-    """a - b, angles by the shorter way round."""
+    """Difference a - b, angles by the shorter way round."""
     difference = a - b
     for i, period in enumerate(periods):
         if period is not None:

@@ -18,7 +18,7 @@ __all__ = [
     "ResNet",
     "build_network",
     "load_initial_weights",
-    "log_power_spectrum",
+    "log_power_spectra",
     "normalize_patches",
 ]
 
@@ -54,12 +54,14 @@ def normalize_patches(x: torch.Tensor) -> torch.Tensor:
     return torch.where(textured, x / scale, torch.zeros_like(x))
 
 
-def log_power_spectrum(x: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the Hann-windowed power spectrum of normalised patches, half plane.
+def log_power_spectra(x: torch.Tensor) -> torch.Tensor:
+    """Logarithms of two estimates of the power spectrum of normalised patches, half plane.
 
     Blur multiplies the power spectrum by the squared modulus of the OTF: in the logarithm it adds a
-    pattern that depends on the PSF alone. The spectrum of a real image is symmetric, so columns of
-    frequency 0 to Nyquist hold all of it.
+    pattern that depends on the PSF alone. A patch is no period of its image, and the jump at its
+    borders would hide that pattern. The first estimate fades the borders out by a Hann window; the
+    second takes off a smooth image with the same jumps (Moisan's periodic part), which uses every
+    pixel and keeps twice the resolution, but leaves a cross along the axes.
 
     Parameters
     ----------
@@ -68,17 +70,41 @@ def log_power_spectrum(x: torch.Tensor) -> torch.Tensor:
 
     Returns
     -------
-    Tensor of shape (n, 1, H, W // 2)
-        About zero mean and unit scale; frequency 0 is at row ``H // 2``, column 0.
+    Tensor of shape (n, 2, H, W // 2)
+        About zero mean and unit scale; frequency 0 is at row ``H // 2``, column 0. The spectrum of
+        a real image is symmetric, so columns from 0 to Nyquist hold all of it.
+
+    References
+    ----------
+    L. Moisan, "Periodic plus smooth image decomposition", J. Math. Imaging Vis. 39 (2011).
     """
+    x = x.float()
     height, width = x.shape[-2:]
-    window = torch.outer(
-        torch.hann_window(height, device=x.device), torch.hann_window(width, device=x.device)
-    )
-    spectrum = torch.fft.rfft2(x.float() * window)[..., : width // 2]
-    power = (spectrum.real**2 + spectrum.imag**2) / window.square().sum()
+    window, inverse_laplacian = _spectral_constants(height, width, x.device)
+    faded = torch.fft.rfft2(x * window)
+    jumps = torch.zeros_like(x)
+    jump_y, jump_x = x[..., -1, :] - x[..., 0, :], x[..., :, -1] - x[..., :, 0]
+    jumps[..., 0, :] += jump_y
+    jumps[..., -1, :] -= jump_y
+    jumps[..., :, 0] += jump_x
+    jumps[..., :, -1] -= jump_x
+    periodic = torch.fft.rfft2(x) - torch.fft.rfft2(jumps) * inverse_laplacian
+    spectra = torch.cat([faded, periodic / (height * width) ** 0.5], 1)[..., : width // 2]
     # White noise of unit variance has power 1; 1e-5 is far below any camera's noise.
-    return torch.fft.fftshift(torch.log10(power + 1e-5), dim=-2) / 2 + 0.5
+    power = spectra.real**2 + spectra.imag**2 + 1e-5
+    return torch.fft.fftshift(torch.log10(power), dim=-2) / 2 + 0.5
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is cached must also serve a training
+def _spectral_constants(height: int, width: int, device: torch.device):
+    """Hann window of unit energy, and the inverse of the discrete Laplacian's spectrum."""
+    window = torch.outer(torch.hann_window(height), torch.hann_window(width))
+    window = window / window.square().sum().sqrt()
+    f_y, f_x = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    laplacian = 2 * torch.cos(2 * torch.pi * f_y) + 2 * torch.cos(2 * torch.pi * f_x) - 4
+    laplacian[0, 0] = 1  # the jumps have no mean
+    return window.to(device), (1 / laplacian).to(device)
 
 
 def _linear(n_in: int, n_out: int) -> nn.Sequential:
@@ -94,6 +120,7 @@ def _conv(n_in: int, n_out: int, kernel: int = 3, stride: int = 2) -> nn.Sequent
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is cached must also serve a training
 def _harmonic_basis(height: int, width: int, device: torch.device) -> torch.Tensor:
     """Rings and angular harmonics of a half-plane spectrum, (height * width, RINGS * 5).
 
@@ -129,25 +156,27 @@ class Compact(nn.Module):
     def __init__(self, n_outputs: int):
         super().__init__()
         self.patch = nn.Sequential(
-            _conv(1, 32, 8, 4), _conv(32, 64), _conv(64, 96), nn.AdaptiveAvgPool2d(1)
-        )
-        self.spectrum = nn.Sequential(_conv(1, 16), _conv(16, 32), _conv(32, 32, stride=1))
-        self.inner = nn.Sequential(_conv(1, 16, stride=1), _conv(16, 32), _conv(32, 32))
+            _conv(1, 32, 8, 4), _conv(32, 64), _conv(64, 96), _conv(96, 128),
+            nn.AdaptiveAvgPool2d(1),
+        )  # fmt: skip
+        self.spectrum = nn.Sequential(_conv(2, 16), _conv(16, 32), _conv(32, 32, stride=1))
+        self.inner = nn.Sequential(_conv(2, 16, stride=1), _conv(16, 32), _conv(32, 32))
         self.pools = nn.ModuleList([nn.AdaptiveAvgPool2d((32, 16)), nn.AdaptiveAvgPool2d((16, 8))])
         self.mix = nn.ModuleList([nn.Conv2d(32, 12, 1), nn.Conv2d(32, 24, 1)])
         self.harmonics = nn.Sequential(
-            nn.BatchNorm1d(5 * _RINGS), _linear(5 * _RINGS, 192), _linear(192, 96)
+            nn.BatchNorm1d(10 * _RINGS), _linear(10 * _RINGS, 192), _linear(192, 96)
         )
-        self.hidden = _linear(96 + 12 * 512 + 24 * 128 + 96, 160)
+        self.hidden = _linear(128 + 12 * 512 + 24 * 128 + 96, 160)
         self.fc = nn.Linear(160, n_outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (n, 1, H, W) to (n, n_outputs)."""
-        spectrum = log_power_spectrum(x)
+        spectrum = log_power_spectra(x)
         height, width = spectrum.shape[-2:]
         inner = spectrum[..., height // 4 : height - height // 4, : width // 2]
         basis = _harmonic_basis(height, width, x.device)
-        features = [self.patch(x).flatten(1), self.harmonics(spectrum.flatten(1) @ basis)]
+        harmonics = spectrum.flatten(2) @ basis
+        features = [self.patch(x).flatten(1), self.harmonics(harmonics.flatten(1))]
         branches = ((self.spectrum, spectrum), (self.inner, inner))
         for (branch, values), pool, mix in zip(branches, self.pools, self.mix, strict=True):
             features.append(mix(pool(branch(values))).flatten(1))
@@ -287,7 +316,9 @@ class PSFNetwork(nn.Module):
         mean, log_variance = outputs[:, : self.n_encoded], outputs[:, self.n_encoded : -1]
         encoding = mean * self.target_scale + self.target_mean
         variance = log_variance.clamp(-12, 6).exp() * self.target_scale**2
-        return encoding, variance, outputs[:, -1].sigmoid()
+        # A constant patch says nothing, whatever a network that was trained on noise makes of it.
+        constant = patches.amax((-2, -1)) == patches.amin((-2, -1))
+        return encoding, variance, outputs[:, -1].sigmoid().masked_fill(constant, 1.0)
 
 
 def build_network(
@@ -333,10 +364,15 @@ def build_network(
     if state is None:
         return network
     try:
-        network.load_state_dict({k: torch.as_tensor(v).clone() for k, v in state.items()})
+        network.load_state_dict({name: _copied(value) for name, value in state.items()})
     except RuntimeError as error:
         raise ValueError(f"The weights do not fit architecture {architecture!r}: {error}") from None
     return network.eval()
+
+
+def _copied(value) -> torch.Tensor:
+    # as_tensor would share memory with arrays, and warn about read-only ones
+    return value.detach().clone() if isinstance(value, torch.Tensor) else torch.tensor(value)
 
 
 def load_initial_weights(network: PSFNetwork, state: dict) -> None:
@@ -357,7 +393,7 @@ def load_initial_weights(network: PSFNetwork, state: dict) -> None:
     ValueError
         If names are missing or unknown, or a shape does not fit.
     """
-    tensors = {name: torch.as_tensor(value).detach().float() for name, value in state.items()}
+    tensors = {name: _copied(value).float() for name, value in state.items()}
     prefix = "backbone."
     if any(name.startswith(prefix) for name in tensors):
         tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

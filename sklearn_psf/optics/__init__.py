@@ -1,7 +1,8 @@
 """Physics of image formation: batched, differentiable functions on torch tensors."""
 
 from .camera import Camera
-from .psf_models import PSF_MODELS, PSFModel, make_psf_model
+from .psf_model import PSFModel
+from .psf_models import PSF_MODELS, make_psf_model
 from .pupil import Optics, pupil_psf, radial_psf
 from .zernike import noll_to_nm, zernike, zernike_basis
 

@@ -5,13 +5,9 @@ pixels, angles in radians from the column (x) axis towards the row (y) axis.
 """
 
 import math
-from collections.abc import Callable
 
-import numpy as np
 import torch
 from numpy.polynomial.legendre import leggauss
-from numpy.typing import ArrayLike
-from sklearn.utils import check_random_state
 
 from .encodings import (
     decode_astigmatism,
@@ -21,15 +17,9 @@ from .encodings import (
     encode_cylinder,
     encode_motion,
 )
-from .pupil import (
-    Optics,
-    chord_nodes,
-    default_nodes,
-    is_number,
-    pupil_psf,
-    radial_nodes,
-    radial_psf,
-)
+from .psf_model import PSFModel
+from .pupil import Optics, is_number, pupil_psf, radial_psf
+from .quadrature import chord_nodes, default_nodes, radial_nodes
 from .zernike import zernike_basis
 
 __all__ = ["PSF_MODELS", "PSFModel", "make_psf_model"]
@@ -38,194 +28,6 @@ _FOCUS = (0.0, 1.5)
 _CYLINDER = (0.0, 0.75)
 _WIDTH = (0.5, 10.0)
 _NARROWEST = 1e-3  # width of a Gaussian that is a delta on the grid, pixels
-_CHUNK = 64  # PSFs computed at a time: bounds the memory of the quadrature
-
-
-class PSFModel:
-    """A PSF family: what its parameters mean and how they become PSFs.
-
-    Parameters
-    ----------
-    cutoff : float, default=0.25
-        Pupil cut-off, cycles per pixel. 0.25 is Nyquist sampling.
-    size : int, default=127
-        Height and width of the PSFs, pixels; odd.
-    optics : Optics or None
-        Needed only by families whose parameters are in micrometres.
-
-    Attributes
-    ----------
-    name : str
-        Name of the family.
-    parameter_names, units : tuple of str
-        One per parameter.
-    bounds : ndarray of shape (P, 2)
-        Range that `sample` draws from and that regression is trained on.
-    periods : tuple of float or None
-        Period of a parameter that is an angle, None for the others.
-    n_encoded : int
-        Length of the encoding.
-    settings : dict
-        Arguments that rebuild the family by `make_psf_model` (but for the optics).
-    """
-
-    name: str
-    parameter_names: tuple[str, ...]
-    units: tuple[str, ...]
-    periods: tuple[float | None, ...]
-    n_encoded: int
-
-    def __init__(self, cutoff: float = 0.25, size: int = 127, optics: Optics | None = None):
-        if not (is_number(cutoff) and 0 < cutoff <= 0.5):
-            raise ValueError(f"cutoff must be in (0, 0.5] cycles per pixel, got {cutoff!r}.")
-        if not (is_number(size) and size >= 3 and size % 2 == 1):
-            raise ValueError(f"size must be an odd integer of at least 3, got {size!r}.")
-        self.cutoff, self.size, self.optics = float(cutoff), int(size), optics
-
-    @property
-    def bounds(self) -> np.ndarray:
-        """Range of each parameter, shape (P, 2)."""
-        return np.array(self._bounds())
-
-    @property
-    def settings(self) -> dict:
-        """Arguments of `make_psf_model` that rebuild this family."""
-        return {"name": self.name, "cutoff": self.cutoff, "size": self.size}
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in list(self.settings.items())[1:])
-        return f"make_psf_model({self.name!r}, {arguments})"
-
-    def psf(self, parameters: ArrayLike | torch.Tensor):
-        """Compute PSFs.
-
-        Parameters
-        ----------
-        parameters : array-like or Tensor of shape (n, P)
-            Family parameters; values outside `bounds` are allowed.
-
-        Returns
-        -------
-        ndarray or Tensor of shape (n, size, size)
-            Non-negative, sum 1, centred; of the kind and precision given (float32 or float64).
-
-        Raises
-        ------
-        ValueError
-            If the shape is wrong or a value is not finite.
-        TypeError
-            If the parameters are not real numbers.
-        """
-        p, back = _to_tensor("parameters", parameters)
-        if p.ndim != 2 or p.shape[1] != len(self.parameter_names):
-            raise ValueError(
-                f"parameters of {self.name} must have shape (n, {len(self.parameter_names)}) for "
-                f"{self.parameter_names}, got {tuple(p.shape)}."
-            )
-        if not torch.isfinite(p).all():
-            raise ValueError("parameters must be finite, got NaN or infinity.")
-        if len(p) == 0:
-            return back(p.new_empty((0, self.size, self.size)))
-        return back(torch.cat([self._psf(chunk) for chunk in p.split(_CHUNK)]))
-
-    def encode(self, parameters: ArrayLike | torch.Tensor):
-        """Return the coordinates in which parameters are regressed and averaged.
-
-        Equal encodings mean equal PSFs, and the encoding is continuous (see `optics.encodings`).
-
-        Parameters
-        ----------
-        parameters : array-like or Tensor of shape (..., P)
-            Family parameters.
-
-        Returns
-        -------
-        ndarray or Tensor of shape (..., n_encoded)
-            Coordinates; of the kind and precision given. NaN stays NaN.
-
-        Raises
-        ------
-        ValueError
-            If the last axis has another length.
-        TypeError
-            If the parameters are not real numbers.
-        """
-        p, back = _to_tensor("parameters", parameters)
-        self._check_last_axis("parameters", p, len(self.parameter_names))
-        return back(self._encode(p))
-
-    def decode(self, encoded: ArrayLike | torch.Tensor):
-        """Return the parameters of coordinates, or of an average of coordinates.
-
-        Parameters
-        ----------
-        encoded : array-like or Tensor of shape (..., n_encoded)
-            Coordinates.
-
-        Returns
-        -------
-        ndarray or Tensor of shape (..., P)
-            Family parameters; of the kind and precision given. NaN stays NaN.
-
-        Raises
-        ------
-        ValueError
-            If the last axis has another length.
-        TypeError
-            If the coordinates are not real numbers.
-        """
-        e, back = _to_tensor("encoded", encoded)
-        self._check_last_axis("encoded", e, self.n_encoded)
-        return back(self._decode(e))
-
-    def _check_last_axis(self, name: str, values: torch.Tensor, length: int) -> None:
-        if values.ndim == 0 or values.shape[-1] != length:
-            raise ValueError(
-                f"{name} of {self.name} must have shape (..., {length}), got {tuple(values.shape)}."
-            )
-
-    def sample(self, n: int, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
-        """Draw parameters uniformly within the bounds.
-
-        Parameters
-        ----------
-        n : int
-            Number of draws.
-        random_state : int, RandomState or None
-            Seed.
-
-        Returns
-        -------
-        ndarray of shape (n, P)
-            Parameters.
-        """
-        low, high = self.bounds.T
-        return check_random_state(random_state).uniform(low, high, size=(n, len(low)))
-
-    def _bounds(self) -> list[tuple[float, float]]:
-        raise NotImplementedError
-
-    def _psf(self, p: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-    def _encode(self, p: torch.Tensor) -> torch.Tensor:
-        return p.clone()
-
-    def _decode(self, e: torch.Tensor) -> torch.Tensor:
-        return e.clone()
-
-
-def _to_tensor(name: str, values: ArrayLike | torch.Tensor) -> tuple[torch.Tensor, Callable]:
-    """Return a floating tensor and the function that brings results back to the caller's kind."""
-    if isinstance(values, torch.Tensor):
-        if values.is_complex():
-            raise TypeError(f"{name} must be real numbers, got dtype {values.dtype}.")
-        return (values if values.dtype == torch.float64 else values.float()), lambda t: t
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}.")
-    kind = np.float32 if array.dtype == np.float32 else np.float64
-    return torch.from_numpy(np.array(array, dtype=kind)), lambda t: t.numpy()
 
 
 class _Zernike(PSFModel):
@@ -421,7 +223,7 @@ class _Motion(PSFModel):
         return torch.stack([self._one(row, *n) for row, n in zip(p, sampling, strict=True)])
 
     def _sampling(self, v_y: float, v_x: float, v_z: float, z0: float) -> tuple[int, int]:
-        """Return the frame of the transform, pixels, and the number of times that a motion needs."""
+        """Return the frame of the transform, pixels, and the number of times of a motion."""
         # The frame holds the disk of geometrical optics, and wraps nothing into the crop.
         disk = 4 * math.sqrt(3) * (z0 + v_z / 2) / self.cutoff
         half = max(self.size // 2 + 16, max(self.size // 2, disk) + max(v_y, v_x) / 2 + 6)

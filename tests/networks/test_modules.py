@@ -7,7 +7,7 @@ from sklearn_psf.networks.modules import (
     PSFNetwork,
     build_network,
     load_initial_weights,
-    log_power_spectrum,
+    log_power_spectra,
     normalize_patches,
 )
 
@@ -138,6 +138,9 @@ def test_outputs(name, size):
     torch.testing.assert_close(encoding, raw[:, :4] * 0.1 + 2)
     torch.testing.assert_close(variance, raw[:, 4:8].exp() * 0.01)
     torch.testing.assert_close(invalid, raw[:, 8].sigmoid())
+    patches[1] = 0.3
+    with torch.inference_mode():
+        assert network.read(patches)[2][1] == 1
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -199,23 +202,54 @@ def test_constant_patches_normalize_to_zero(value):
     assert not normalize_patches(torch.full((2, 128, 128), value, dtype=torch.float32)).any()
 
 
-def test_spectrum_of_white_noise_and_of_a_wave():
+def test_spectra_of_white_noise_and_of_a_wave():
     x = torch.randn(64, 1, 32, 48, generator=torch.Generator().manual_seed(0))
-    spectrum = log_power_spectrum(x)
-    assert spectrum.shape == (64, 1, 32, 24)
+    spectra = log_power_spectra(x)
+    assert spectra.shape == (64, 2, 32, 24)
     # the mean of log10 of an exponential variable is -gamma / ln 10 = -0.2507
     expected = -0.2507 / 2 + 0.5
-    assert abs(float(spectrum[..., 2:].mean()) - expected) < 0.01
+    for spectrum in spectra[:, :, 1:15, 2:].unbind(1):  # off the axes
+        assert abs(float(spectrum.mean()) - expected) < 0.02
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(48.0), indexing="ij")
     wave = torch.cos(2 * np.pi * (5 * rows / 32 + 7 * columns / 48))[None, None]
-    peak = int(log_power_spectrum(wave).argmax())
-    assert divmod(peak, 24) == (16 + 5, 7)
+    for spectrum in log_power_spectra(wave)[0]:
+        assert divmod(int(spectrum.argmax()), 24) == (16 + 5, 7)
 
 
-def test_blur_adds_its_transfer_function_to_the_spectrum():
+def test_jumps_at_the_border_do_not_enter_the_spectra():
+    ramp = (torch.arange(64.0) - 31.5).expand(64, 64)[None, None] / 20
+    faded, periodic = log_power_spectra(ramp)[0]
+    naive = torch.fft.rfft2(ramp)[0, 0, 0, 1:32].abs().square() / 64**2
+    naive = torch.log10(naive) / 2 + 0.5
+    # a ramp is smooth up to one step in 64
+    torch.testing.assert_close(periodic[32, 1:8], naive[:7] - np.log10(64), rtol=0, atol=0.02)
+    assert (faded[32, 3:] < naive[2:] - 0.5).all()
+    # an image whose borders meet has no jumps, and its whole spectrum stays
+    x = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    x[..., -1, :] = x[..., 0, :]
+    x[..., -1] = x[..., 0]
+    plain = torch.fft.fftshift(torch.fft.rfft2(x)[0, 0, :, :32].abs().square() / 64**2, dim=0)
+    expected = torch.log10(plain + 1e-5) / 2 + 0.5
+    torch.testing.assert_close(log_power_spectra(x)[0, 1], expected, rtol=0, atol=1e-3)
+
+
+def test_blur_adds_its_transfer_function_to_the_spectra():
     x = torch.randn(256, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     kernel = torch.tensor([1.0, 2.0, 1.0]) / 4
     blurred = torch.nn.functional.conv2d(x, kernel.view(1, 1, 1, 3), padding=(0, 1))
-    change = (log_power_spectrum(blurred) - log_power_spectrum(x)).mean((0, 1, 2))
+    change = (log_power_spectra(blurred) - log_power_spectra(x))[:, :, 1:31].mean((0, 2))
     otf = torch.cos(np.pi * torch.arange(32) / 64) ** 2
-    torch.testing.assert_close(change[2:24], torch.log10(otf)[2:24], rtol=0, atol=0.03)
+    for spectrum in change:
+        torch.testing.assert_close(spectrum[2:24], torch.log10(otf)[2:24], rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_gradients_reach_the_patches_after_a_prediction(name):
+    # the wavefront of a scene may be fitted through a network that has predicted before
+    network = build_network(name, 1, seed=0).eval()
+    patches = torch.rand(2, 40, 40, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        network.read(patches)
+    patches.requires_grad_(True)
+    network(patches).sum().backward()
+    assert torch.isfinite(patches.grad).all() and patches.grad.any()

@@ -80,7 +80,9 @@ def test_array_batches_shuffle_and_see_everything_once_per_round():
     batches = ArrayBatches(X, X[:, 0, :2], 4, np.random.RandomState(0), CPU)
     drawn = [next(it) for it in [iter(batches)] for _ in range(6)]
     assert [len(x) for x, _ in drawn] == [4, 4, 2, 4, 4, 2]
-    assert all(torch.equal(x[:, 0, :2], y) and x.dtype == y.dtype == torch.float32 for x, y in drawn)
+    assert all(
+        torch.equal(x[:, 0, :2], y) and x.dtype == y.dtype == torch.float32 for x, y in drawn
+    )
     rounds = [torch.cat([x[:, 0, 0] for x, _ in drawn[i : i + 3]]) for i in (0, 3)]
     for order in rounds:
         assert sorted(order.tolist()) == list(range(10))

@@ -1,5 +1,6 @@
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy.ndimage import map_coordinates
 from scipy.special import j0
 
 from sklearn_psf.optics import PSF_MODELS, Optics, make_psf_model, pupil_psf, zernike_basis
-from sklearn_psf.optics.pupil import chord_nodes, default_nodes
+from sklearn_psf.optics.quadrature import chord_nodes, default_nodes
 
 FEW = settings(max_examples=12)
 SIZE = 31
@@ -121,6 +122,19 @@ def test_inputs_are_not_modified(model):
     model.decode(e)[:] = 0
     assert_array_equal(p, kept)
     assert_array_equal(e, kept_e)
+
+
+@families
+def test_any_memory_layout_is_taken(model):
+    p = model.sample(3, random_state=3)
+    expected = model.psf(p)
+    frozen = p.copy()
+    frozen.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_array_equal(model.psf(frozen), expected)
+        assert_array_equal(model.psf(np.asfortranarray(p)), expected)
+        same(model.psf(p[::-1])[::-1], expected)
 
 
 @families
@@ -396,7 +410,15 @@ def test_diffraction_settings():
 # ------------------------------------------------------------------------------------ motion
 
 
-def motion_as_a_sum(p, size, cutoff=0.25, n_times=250):
+def simpson(n):
+    """Return times in [-1/2, 1/2] and the weights of Simpson's rule, n odd."""
+    weights = np.full(n, 2.0)
+    weights[1::2] = 4
+    weights[[0, -1]] = 1
+    return np.linspace(-0.5, 0.5, n), weights / weights.sum()
+
+
+def motion_as_a_sum(p, size, cutoff=0.25, n_times=241):
     """Average PSFs of tilted and defocused pupils over the exposure: no transform, no frame."""
     v_y, v_x, v_z, z0 = p
     n = default_nodes(size, cutoff) + math.ceil(math.hypot(v_y, v_x) * cutoff) + 16
@@ -404,9 +426,9 @@ def motion_as_a_sum(p, size, cutoff=0.25, n_times=250):
     y = y[:, None].expand_as(x)
     defocus = zernike_basis((4,), y, x)[0]
     total = torch.zeros(size, size, dtype=torch.float64)
-    for s in (np.arange(n_times) + 0.5) / n_times - 0.5:
+    for s, weight in zip(*simpson(n_times), strict=True):
         w = (z0 + v_z * s) * defocus + cutoff * s * (v_y * y + v_x * x)
-        total += pupil_psf(w[None], cutoff, size, normalize=False)[0]
+        total += weight * pupil_psf(w[None], cutoff, size, normalize=False)[0]
     return (total / total.sum()).numpy()
 
 
@@ -421,7 +443,7 @@ def motion_as_a_sum(p, size, cutoff=0.25, n_times=250):
     ],
 )
 def test_motion_is_a_fine_sum_of_shifted_psfs(p):
-    same(psf("motion", *p, size=21), motion_as_a_sum(p, 21), 1e-3)
+    same(psf("motion", *p, size=21), motion_as_a_sum(p, 21), 4e-5)
 
 
 @pytest.mark.parametrize("p", [(5.0, 3.0, 0.7, 0.5), (-4.0, 6.0, 0.3, 0.9)])
@@ -545,3 +567,10 @@ def test_other_real_kinds_become_float64(kind):
     same(h[0], psf("zernike-1", 1.0))
     assert MODELS["zernike-1"].psf(torch.ones(1, 1, dtype=torch.int32)).dtype == torch.float32
     assert MODELS["zernike-1"].psf(torch.ones(1, 1, dtype=torch.float16)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("random_state", ["seed", -1, 1.5])
+def test_random_state_must_be_a_seed(random_state):
+    with pytest.raises(ValueError, match="random_state.*got") as error:
+        MODELS["zernike-1"].sample(3, random_state=random_state)
+    assert repr(random_state) in str(error.value)

@@ -17,7 +17,7 @@ from psf_generator.propagators.scalar_cartesian_propagator import ScalarCartesia
 from psf_generator.propagators.scalar_spherical_propagator import ScalarSphericalPropagator
 
 from sklearn_psf.optics import Optics, make_psf_model, noll_to_nm, radial_psf
-from sklearn_psf.optics.pupil import default_nodes, radial_nodes
+from sklearn_psf.optics.quadrature import default_nodes, radial_nodes
 
 SIZE, CUTOFF = 41, 0.25
 NA, WAVELENGTH = 0.3, 0.5
@@ -26,8 +26,8 @@ TOLERANCE = 1e-3
 # Noll coefficients in waves RMS
 WAVEFRONTS = {
     "in focus": {4: 0.0},
-    "defocus": {4: 0.3},
-    "oblique astigmatism": {5: 0.3},
+    "defocus": {4: 0.2},
+    "oblique astigmatism": {5: 0.2},
     "defocus and astigmatism": {4: 0.2, 5: -0.1, 6: 0.3},
     "coma and spherical": {7: 0.2, 8: -0.1, 11: 0.1},
     "high orders": {15: 0.1, 18: -0.1, 22: 0.15, 36: 0.1},
@@ -85,7 +85,7 @@ def test_prysm(coefficients):
 @pytest.mark.parametrize("p", [(1.5, 0.0, 0.0), (0.3, 0.6, 0.4), (1.0, 0.75, 2.5)])
 def test_prysm_over_the_bounds_of_zernike_3(p):
     f, c, axis = p
-    reference = prysm_psf({4: f, 5: c * math.sin(2 * axis), 6: c * math.cos(2 * axis)}, n=768)
+    reference = prysm_psf({4: f, 5: c * math.sin(2 * axis), 6: c * math.cos(2 * axis)}, n=1024)
     assert_same_psf(zernike_3(*p), reference)
 
 

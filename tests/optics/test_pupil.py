@@ -11,7 +11,7 @@ from scipy.interpolate import CubicSpline
 from scipy.special import gamma, j1, jn_zeros, jv
 
 from sklearn_psf.optics import Optics, pupil_psf, radial_psf, zernike_basis
-from sklearn_psf.optics.pupil import chord_nodes, default_nodes, radial_nodes
+from sklearn_psf.optics.quadrature import chord_nodes, default_nodes, radial_nodes
 
 FEW = settings(max_examples=12)
 

@@ -8,7 +8,7 @@ from prysm.polynomials import zernike_nm
 from scipy.special import eval_jacobi
 
 from sklearn_psf.optics import noll_to_nm, zernike, zernike_basis
-from sklearn_psf.optics.pupil import chord_nodes
+from sklearn_psf.optics.quadrature import chord_nodes
 
 # Table I of Noll (1976), continued to radial order 5; positive for the cosine.
 NOLL = [
