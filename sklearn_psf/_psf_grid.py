@@ -66,7 +66,8 @@ def smooth_grid(values, variance, prior_mean, prior_variance, strength=1.0):
     Each reading v with variance sigma^2 is the posterior mean of a network that saw one window, so
     the prior N(m, tau^2) of the training is in every one of them and draws them towards m. It must
     count once for the map, not once for each of its n windows. What a window itself says is the
-    Gaussian quotient, of precision :math:`1/\sigma^2 - 1/\tau^2`; the map minimises, for each column,
+    Gaussian quotient, of precision :math:`1/\sigma^2 - 1/\tau^2`; the map minimises, for each
+    column,
 
     .. math:: \sum_i \frac{(x_i - v_i)^2}{\sigma_i^2}
               - \left(1 - \frac1n\right) \frac{(x_i - m)^2}{\tau^2}
@@ -114,7 +115,7 @@ def smooth_grid(values, variance, prior_mean, prior_variance, strength=1.0):
     for k, (m, tau2) in enumerate(zip(prior_mean, prior_variance, strict=True)):
         # In units of the prior's standard deviation, about its mean.
         v = (values[..., k].ravel() - m) / np.sqrt(tau2)
-        reading = 1 / np.clip(variance[..., k].ravel() / tau2, 1e-8, 0.99)
+        reading = 1 / np.clip(variance[..., k].ravel() / tau2, 1e-12, 0.99)
         system = sparse.diags(reading - share) + bending
         smooth[:, k] = m + np.sqrt(tau2) * spsolve(system.tocsc(), reading * v)
     return smooth.reshape(values.shape)

@@ -256,7 +256,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         encoding, variance, invalid = self._read(X)
         parameters = self.psf_model_.decode(encoding)
         std = self._std(encoding, variance, parameters)
-        return parameters, std, invalid, encoding, variance
+        return parameters, std, invalid, encoding, variance * np.mean(self.std_scale_**2)
 
     def score(self, X, y=None):
         """Return R^2 averaged over parameters, angles as points on a circle of their period.

@@ -313,8 +313,8 @@ class PatchStream:
     def _expose(self, photons, read_noise):
         """Shot and read noise in one draw: the square of a normal has Poisson's first moments.
 
-        (sqrt(m + r^2) + g / 2)^2 - r^2 - 1/4 with g ~ N(0, 1) has mean m, variance m + r^2 + 1/8 and
-        the sense of Poisson's skewness; it is several times faster than exact Poisson draws.
+        (sqrt(m + r^2) + g / 2)^2 - r^2 - 1/4 with g ~ N(0, 1) has mean m, variance m + r^2 + 1/8
+        and the sense of Poisson's skewness; it is several times faster than exact Poisson draws.
         """
         noise = torch.randn(photons.shape, generator=self._generator, device=self.device)
         variance = read_noise**2
