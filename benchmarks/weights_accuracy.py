@@ -18,6 +18,7 @@ import torch
 
 from sklearn_psf import PSFParameterRegressor
 from sklearn_psf.metrics import parameter_r2
+from sklearn_psf.networks.reading import angular_difference
 from sklearn_psf.optics import Camera
 from sklearn_psf.simulation import (
     bin_to_pixel_limit,
@@ -113,21 +114,14 @@ def clear_axis(y, p, names, periods):
     return {"r2_clear_axis": round(float(each[names.index("axis")]), 4)}
 
 
-def wrapped(error, periods):
-    for i, period in enumerate(periods):
-        if period is not None:
-            error[:, i] -= period * np.round(error[:, i] / period)
-    return error
-
-
 def rms_error(y, p, names, periods):
-    error = np.sqrt((wrapped(p - y, periods) ** 2).mean(0))
+    error = np.sqrt((angular_difference(p, y, periods) ** 2).mean(0))
     return dict(zip(names, np.round(error, 4).tolist(), strict=True))
 
 
 def coverage(y, p, std, periods):
     """Share of errors within one and two standard deviations, per parameter."""
-    ratio = np.abs(wrapped(p - y, periods)) / std
+    ratio = np.abs(angular_difference(p, y, periods)) / std
     return {str(k): np.round((ratio < k).mean(0), 3).tolist() for k in (1, 2)}
 
 

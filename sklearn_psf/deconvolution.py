@@ -335,7 +335,7 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
 
     def _progress(self, total):
         return tqdm(
-            total=total,
+            total=total * (1 + 1e-6),  # iterations are fractions, whose sum rounds either way
             desc="deconvolution",
             disable=not self.verbose,
             bar_format="{l_bar}{bar}| [{elapsed}<{remaining}]",

@@ -291,7 +291,7 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
         ).reshape(encoding.shape)
         # What was not changed keeps its value instead of one that went through the encoding.
         same = ~bad & np.isclose(smooth, encoding, rtol=1e-6).all(1)
-        changed = self.psf_model_.decode(smooth)
+        changed = self.psf_model_.decode(self.psf_model_.coherent(smooth))
         return np.where(same[:, np.newaxis], parameters, changed), std
 
     def __sklearn_tags__(self):

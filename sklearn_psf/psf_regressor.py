@@ -1,11 +1,9 @@
 """Regression of PSF parameters from image patches."""
 
-from math import sqrt
 from numbers import Integral
 from pathlib import Path
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -21,7 +19,8 @@ from ._validation import (
 from .metrics import parameter_r2
 from .networks import ARCHITECTURES, build_network, load_pretrained, train_network
 from .networks.modules import load_initial_weights
-from .networks.training import ArrayBatches
+from .networks.reading import angular_difference, propagate_std, read_patches
+from .networks.training import ArrayBatches, epochs_done
 from .optics import Camera, PSFModel, make_psf_model
 from .simulation import PatchStream, make_blurred_patches
 
@@ -219,7 +218,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         parameters = self.psf_model_.decode(encoding)
         if not return_std:
             return parameters
-        return parameters, self._std(encoding, variance, parameters)
+        return parameters, self._std(encoding, variance)
 
     def predict_invalid(self, X):
         """Return the probability that a patch has no texture to read a PSF from.
@@ -255,7 +254,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         """
         encoding, variance, invalid = self._read(X)
         parameters = self.psf_model_.decode(encoding)
-        std = self._std(encoding, variance, parameters)
+        std = self._std(encoding, variance)
         return parameters, std, invalid, encoding, variance * np.mean(self.std_scale_**2)
 
     def score(self, X, y=None):
@@ -307,7 +306,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         self.std_scale_ = np.ones(y.shape[1])
         if valid.sum() >= 20:
             parameters, std = self.predict(np.asarray(X)[valid], return_std=True)
-            error = np.abs(_difference(parameters, y[valid], self.psf_model_.periods))
+            error = np.abs(angular_difference(parameters, y[valid], self.psf_model_.periods))
             ratio = np.quantile(error / np.maximum(std, 1e-9), 0.683, axis=0)
             self.std_scale_ = np.clip(ratio, 0.1, 10)
         return self
@@ -378,6 +377,8 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         images = check_image_list(X)
         rng = check_random_state(self.random_state)
         train, valid = self._split(images, rng)
+        # A training that is resumed goes on with other patches instead of the first ones again.
+        seeds = [rng.randint(2**31 - 1), epochs_done(self.checkpoint)]
         stream = PatchStream(
             train,
             psf_model=model,
@@ -385,7 +386,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
             batch_size=self.batch_size,
             camera=self.camera,
             device=self.device,
-            random_state=rng,
+            random_state=np.random.RandomState(seeds),
         )
         batches = ((X, model.encode(y)) for X, y in stream)
         validation = make_blurred_patches(
@@ -484,7 +485,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
                 patience=self.patience,
                 evaluate=lambda state: self._validate(state, architecture, validation, model),
                 report=report,
-                checkpoint=None if self.checkpoint is None else Path(self.checkpoint),
+                checkpoint=self.checkpoint,
                 device=check_device(self.device),
             )
         self._store(model, architecture, patch_size, state)
@@ -495,7 +496,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         if (~np.isnan(y).any(1)).sum() < 2:
             return -np.inf
         network = build_network(architecture, model.n_encoded, state).to(check_device(self.device))
-        encoding = _run(network, X)[0]
+        encoding = read_patches(network, X)[0]
         return parameter_r2(y, model.decode(encoding), periods=model.periods)
 
     def _store(self, model, architecture, patch_size, state):
@@ -521,22 +522,10 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
                 f"Patches of {size} x {size} pixels (patch_size) are expected, got "
                 f"{X.shape[1]} x {X.shape[2]}. Use SpatialPSFMapper for whole images."
             )
-        return _run(self._module(), X)
+        return read_patches(self._module(), X)
 
-    def _std(self, encoding, variance, parameters):
-        """Propagate the encoding's variance through the decoding by central differences."""
-        model = self.psf_model_
-        total = np.zeros_like(parameters)
-        for i, sigma in enumerate(np.sqrt(variance).T):
-            step = np.zeros_like(encoding)
-            step[:, i] = sigma
-            above, below = model.decode(encoding + step), model.decode(encoding - step)
-            total += (_difference(above, below, model.periods) / 2) ** 2
-        std = np.sqrt(total) * self.std_scale_
-        for i, period in enumerate(model.periods):
-            if period is not None:  # an unknown angle is uniform over its period
-                std[:, i] = np.minimum(std[:, i], period / sqrt(12))
-        return std
+    def _std(self, encoding, variance):
+        return propagate_std(self.psf_model_, encoding, variance, self.std_scale_)
 
     def __getstate__(self):
         state = super().__getstate__().copy()
@@ -554,26 +543,3 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
 
 def _weights_id(name, card):
     return f"{Path(name).stem} version {card['weight_version']} sha256 {card['sha256'][:16]}"
-
-
-def _difference(a, b, periods):
-    """Difference a - b, angles by the shorter way round."""
-    difference = a - b
-    for i, period in enumerate(periods):
-        if period is not None:
-            difference[:, i] -= period * np.round(difference[:, i] / period)
-    return difference
-
-
-def _run(network, X, batch_size=64):
-    """Encoding, variance and invalidity of patches, in batches, as float64 arrays."""
-    device = network.target_mean.device
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(X), batch_size):
-            block = np.ascontiguousarray(X[start : start + batch_size])
-            # Large offsets are taken off before the cast to 32 bits can round texture away.
-            block = block - block.mean((1, 2), keepdims=True, dtype=np.float64)
-            batch = torch.as_tensor(block, dtype=torch.float32, device=device)
-            parts.append([part.double().cpu().numpy() for part in network.read(batch)])
-    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))

@@ -59,6 +59,11 @@ def frozen(reader=None):
     return FrozenEstimator((MeanReader() if reader is None else reader).fit(None))
 
 
+def unsmoothed(*args, **settings):
+    """A mapper that reports what was read as it was read."""
+    return SpatialPSFMapper(*args, **{"smoothing": 0.0} | settings)
+
+
 def cells(values, size=16):
     """An image of squares with given grey values."""
     return np.kron(np.atleast_2d(values), np.ones((size, size)))[np.newaxis]
@@ -66,7 +71,7 @@ def cells(values, size=16):
 
 def map_of(values, reader=None, **settings):
     """The map of squares that the windows cover exactly."""
-    mapper = SpatialPSFMapper(frozen(reader), **{"stride": 16, **settings})
+    mapper = unsmoothed(frozen(reader), **{"stride": 16, **settings})
     return mapper.fit_transform(cells(values))
 
 
@@ -75,7 +80,7 @@ def map_of(values, reader=None, **settings):
 def test_size_of_the_map_and_its_centres(shape, stride):
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     X = np.stack([rows, columns]).astype(float)
-    mapper = SpatialPSFMapper(frozen(), stride=stride).fit(X)
+    mapper = unsmoothed(frozen(), stride=stride).fit(X)
     maps = mapper.transform(X)
     assert mapper.patch_size_ == 16 and mapper.psf_model_.name == "gaussian-1"
     grid = tuple((n - 16) // stride + 1 for n in shape)
@@ -89,7 +94,7 @@ def test_size_of_the_map_and_its_centres(shape, stride):
 
 def test_what_the_map_holds():
     X = cells([[1, 2, -1]]).astype(np.int16)
-    maps = SpatialPSFMapper(frozen(), stride=16).fit_transform(X)
+    maps = unsmoothed(frozen(), stride=16).fit_transform(X)
     assert isinstance(maps, PSFMap) and maps.images is X and maps.optics is None
     assert maps.model == make_psf_model("gaussian-1", size=15).settings
     np.testing.assert_allclose(maps.invalid[0, 0], [0.05, 0.05, 0.9])
@@ -108,7 +113,7 @@ def test_invalid_windows_are_filled_by_inverse_square_distance():
 
 def test_each_image_is_filled_from_itself():
     X = np.concatenate([cells([[1, -1]]), cells([[-1, 3]])])
-    maps = SpatialPSFMapper(frozen(), stride=16).fit_transform(X)
+    maps = unsmoothed(frozen(), stride=16).fit_transform(X)
     np.testing.assert_allclose(maps.parameters[:, 0, :, 0], [[1, 1], [3, 3]])
 
 
@@ -134,7 +139,7 @@ def test_threshold(threshold, filled):
 def test_nothing_valid():
     X = np.concatenate([cells([[-1, -2], [-3, -4]]), cells([[1, 2], [3, 4]])]) + 0.0
     X = np.rint(X).astype(np.int32)
-    maps = SpatialPSFMapper(frozen(), stride=16).fit_transform(X)
+    maps = unsmoothed(frozen(), stride=16).fit_transform(X)
     assert np.isnan(maps.parameters[0]).all() and np.isnan(maps.std[0]).all()
     assert np.isfinite(maps.parameters[1]).all()
     delta = np.zeros((15, 15), np.float32)
@@ -151,17 +156,17 @@ def test_nothing_valid():
 def test_batches_bound_what_is_read_at_a_time(batch_size):
     X = np.arange(2 * 40 * 48.0).reshape(2, 40, 48)
     reader = RecordingReader().fit(None)
-    mapper = SpatialPSFMapper(FrozenEstimator(reader), stride=8, batch_size=batch_size).fit(X)
+    mapper = unsmoothed(FrozenEstimator(reader), stride=8, batch_size=batch_size).fit(X)
     maps = mapper.transform(X)
     assert max(reader.sizes_) == min(batch_size, 4 * 5) and sum(reader.sizes_) == 2 * 4 * 5
-    expected = SpatialPSFMapper(frozen(), stride=8).fit_transform(X)
+    expected = unsmoothed(frozen(), stride=8).fit_transform(X)
     np.testing.assert_array_equal(maps.parameters, expected.parameters)
 
 
 def test_memmap_is_read_and_kept(tmp_path):
     X = np.memmap(tmp_path / "X", dtype="uint16", mode="w+", shape=(2, 32, 32))
     X[:] = np.arange(32)
-    maps = SpatialPSFMapper(frozen(), stride=16).fit_transform(X)
+    maps = unsmoothed(frozen(), stride=16).fit_transform(X)
     assert maps.images is X
     np.testing.assert_allclose(maps.parameters[:, :, 0, 0], 7.5)
 
@@ -169,8 +174,35 @@ def test_memmap_is_read_and_kept(tmp_path):
 def test_unsigned_integers_and_inputs_are_left_alone():
     X = np.full((1, 40, 40), 65535, np.uint16)
     X.flags.writeable = False
-    maps = SpatialPSFMapper(frozen(), stride=8).fit_transform(X)
+    maps = unsmoothed(frozen(), stride=8).fit_transform(X)
     np.testing.assert_allclose(maps.parameters, 65535)
+
+
+def test_smoothing_draws_readings_towards_a_plane():
+    rows, columns = np.mgrid[:7, :9]
+    truth = 4 + 0.2 * rows + 0.1 * columns
+    noise = 0.1 * truth * np.random.RandomState(0).standard_normal(truth.shape)
+    errors = {}
+    for smoothing in (0, 1, 100):
+        maps = map_of(truth + noise, smoothing=smoothing)
+        errors[smoothing] = np.sqrt(np.mean((maps.parameters[0, ..., 0] - truth) ** 2))
+    assert errors[0] == pytest.approx(np.sqrt(np.mean(noise**2)))
+    assert errors[100] < errors[1] < 0.7 * errors[0]
+
+
+def test_smoothing_heeds_the_certain_and_not_the_invalid():
+    class Sure(MeanReader):
+        def predict(self, X, return_std=False):
+            p = self.parameters(X)
+            return (p, np.where(p == 6, 1e-6, 2.0)) if return_std else p
+
+    values = np.full((5, 5), 4.0)
+    values[2, 2], values[0, 0] = 6, -9  # one window is certain, one is invalid
+    maps = map_of(values, Sure(), smoothing=1)
+    parameters = maps.parameters[0, ..., 0]
+    assert parameters[2, 2] == pytest.approx(6, abs=1e-3)
+    assert parameters[2, 1] > 4.3 and parameters.max() < 6.5 and parameters[0, 0] < 6.5
+    assert maps.invalid[0, 0, 0] > 0.5
 
 
 # ---- Optics: images are resampled to the sampling that the network was trained at ----
@@ -183,7 +215,7 @@ def test_optics_resample_but_waves_stay_waves():
     rows, columns = np.mgrid[:64, :96]
     X = np.stack([rows, columns, 0 * rows + 0.6]).astype(float)
     reader = MeanReader("zernike-1", size=31)
-    maps = SpatialPSFMapper(frozen(reader), stride=8, optics=optics).fit_transform(X)
+    maps = unsmoothed(frozen(reader), stride=8, optics=optics).fit_transform(X)
     assert maps.parameters.shape == (3, 3, 5, 1) and maps.optics == optics
     np.testing.assert_allclose(maps.parameters[2], 0.6, rtol=1e-5)  # waves are not rescaled
     # centres are given in pixels of the original image
@@ -209,8 +241,8 @@ def test_optics_at_the_networks_sampling_change_nothing():
     optics = Optics(na=0.5, wavelength=0.5, pixel_size=0.25)
     X = np.random.RandomState(0).rand(1, 40, 40)
     reader = MeanReader("zernike-1", size=31)
-    with_optics = SpatialPSFMapper(frozen(reader), stride=8, optics=optics).fit_transform(X)
-    without = SpatialPSFMapper(frozen(reader), stride=8).fit_transform(X)
+    with_optics = unsmoothed(frozen(reader), stride=8, optics=optics).fit_transform(X)
+    without = unsmoothed(frozen(reader), stride=8).fit_transform(X)
     np.testing.assert_array_equal(with_optics.parameters, without.parameters)
     np.testing.assert_array_equal(with_optics.rows, without.rows)
     assert with_optics.model == without.model
@@ -219,13 +251,13 @@ def test_optics_at_the_networks_sampling_change_nothing():
 def test_widths_in_pixels_need_no_resampling():
     optics = Optics(na=0.5, wavelength=0.5, pixel_size=0.125)
     X = np.random.RandomState(0).rand(1, 40, 40)
-    maps = SpatialPSFMapper(frozen(), stride=8, optics=optics).fit_transform(X)
+    maps = unsmoothed(frozen(), stride=8, optics=optics).fit_transform(X)
     assert maps.parameters.shape == (1, 4, 4, 1) and maps.model["size"] == 15
 
 
 def test_images_too_small_once_resampled():
     optics = Optics(na=0.5, wavelength=0.5, pixel_size=0.125)
-    mapper = SpatialPSFMapper(frozen(MeanReader("zernike-1")), optics=optics)
+    mapper = unsmoothed(frozen(MeanReader("zernike-1")), optics=optics)
     with pytest.raises(ValueError, match=r"24 x 40 pixels \(12 x 20 at the network's sampling\)"):
         mapper.fit(np.ones((1, 24, 40)))
 
@@ -236,7 +268,7 @@ def test_images_too_small_once_resampled():
 def test_pretrained_regressor_is_cloned_and_validated(tiny_weights, tiny_patches):
     X = tiny_patches[0][:2].repeat(2, 1).repeat(2, 2)
     regressor = PSFParameterRegressor(pretrained=tiny_weights)
-    mapper = SpatialPSFMapper(regressor, stride=16).fit(X)
+    mapper = unsmoothed(regressor, stride=16).fit(X)
     assert mapper.regressor_ is not regressor and not hasattr(regressor, "state_")
     assert mapper.regressor_.history_ == []
     maps = mapper.transform(X)
@@ -248,7 +280,7 @@ def test_pretrained_regressor_is_cloned_and_validated(tiny_weights, tiny_patches
 
 def test_frozen_regressor_is_kept(tiny_regressor, tiny_patches):
     X = tiny_patches[0][:2].repeat(2, 1).repeat(2, 2)
-    mapper = SpatialPSFMapper(FrozenEstimator(tiny_regressor), stride=32)
+    mapper = unsmoothed(FrozenEstimator(tiny_regressor), stride=32)
     maps = mapper.fit(X, y="ignored").transform(X)
     assert mapper.regressor_ is mapper.regressor
     p, std = tiny_regressor.predict(X[:, :32, :32], return_std=True)
@@ -293,11 +325,11 @@ def test_dense_method_asks_for_a_whole_map():
             assert images.shape == (1, 32, 48)
             return np.full((2, 3, 1), 0.3), np.full((2, 3, 1), 0.1), np.zeros((2, 3))
 
-    mapper = SpatialPSFMapper(frozen(Dense()), stride=16, method="dense")
+    mapper = unsmoothed(frozen(Dense()), stride=16, method="dense")
     maps = mapper.fit_transform(np.ones((2, 32, 48)))
     assert maps.parameters.shape == (2, 2, 3, 1) and (maps.parameters == 0.3).all()
     with pytest.raises(ValueError, match="method='dense' needs .* predict_map"):
-        SpatialPSFMapper(frozen(), method="dense").fit(np.ones((1, 32, 32)))
+        unsmoothed(frozen(), method="dense").fit(np.ones((1, 32, 32)))
 
 
 # ---- Bad input ----
@@ -309,6 +341,7 @@ def test_dense_method_asks_for_a_whole_map():
         ({"stride": 0}, ValueError, r"stride must be in \[1, inf\), got 0"),
         ({"stride": 2.0}, TypeError, "stride must be an integer, got 2.0"),
         ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"smoothing": -1}, ValueError, r"smoothing must be in \[0, inf\), got -1"),
         ({"invalid_threshold": 1.5}, ValueError, r"invalid_threshold must be in \[0, 1\], got 1.5"),
         ({"invalid_threshold": np.nan}, ValueError, "invalid_threshold must be finite"),
         ({"method": "fast"}, ValueError, "method must be one of 'sliding', 'dense'; got 'fast'"),
@@ -317,7 +350,7 @@ def test_dense_method_asks_for_a_whole_map():
 )
 def test_bad_parameters(settings, error, match):
     with pytest.raises(error, match=match):
-        SpatialPSFMapper(frozen(), **settings).fit(np.ones((1, 32, 32)))
+        unsmoothed(frozen(), **settings).fit(np.ones((1, 32, 32)))
 
 
 BAD_IMAGES = {
@@ -338,7 +371,7 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("method", ["fit", "transform"])
 def test_bad_images(case, method):
     X, match = BAD_IMAGES[case]
-    mapper = SpatialPSFMapper(frozen())
+    mapper = unsmoothed(frozen())
     if method == "transform":
         mapper.fit(np.ones((1, 32, 32)))
     with pytest.raises(ValueError, match=match):
@@ -358,7 +391,7 @@ def test_verbose_shows_a_bar(capsys):
 
 
 def test_clone_and_hash():
-    mapper = SpatialPSFMapper(frozen(), stride=16)
+    mapper = unsmoothed(frozen(), stride=16)
     X = cells([[1, 2]])
     copy = clone(mapper).fit(X)
     assert not hasattr(mapper, "regressor_") and copy.stride == 16

@@ -8,6 +8,7 @@ import math
 import time
 from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,14 +18,15 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 
-__all__ = ["ArrayBatches", "PSFLoss", "train_network"]
+__all__ = ["ArrayBatches", "PSFLoss", "epochs_done", "train_network"]
 
 
 class PSFLoss(nn.Module):
     r"""Loss of encoded parameters and of validity.
 
     "nll", the default, is the heteroscedastic Gaussian likelihood, whose gradient is weighted by
-    :math:`\sigma^{2\beta}`, beta = 1/2, so that hard samples still teach the mean, plus the binary
+    :math:`\sigma^{2\beta}` with beta = 1: the mean learns as from the squared error, so that hard
+    patches count in full, and the variance learns how large that error is; plus the binary
     cross-entropy of validity. "mse" is the published masked squared error,
 
     .. math:: \gamma (a_0 - \tilde a_0)^2 + \frac{1 - a_0}{2N} \sum_n (a_n - \tilde a_n)^2
@@ -61,7 +63,7 @@ class PSFLoss(nn.Module):
             return (validity + weight * error.mean(1) / 2).mean()
         log_variance = log_variance.clamp(-12, 6)
         likelihood = 0.5 * (error * torch.exp(-log_variance) + log_variance)
-        likelihood = (likelihood * torch.exp(0.5 * log_variance).detach()).mean(1)
+        likelihood = (likelihood * torch.exp(log_variance).detach()).mean(1)
         validity = F.binary_cross_entropy_with_logits(outputs[:, -1], invalid.float())
         return (weight * likelihood).mean() + 0.5 * validity
 
@@ -123,7 +125,8 @@ class _Progress(Callback):
     """
 
     def __init__(self, plan, evaluate, checkpoint, report):
-        self.plan, self.evaluate, self.checkpoint, self.report = plan, evaluate, checkpoint, report
+        self.plan, self.evaluate, self.report = plan, evaluate, report
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
 
     def on_train_begin(self, net, **kwargs):
         self.start, self.epoch = time.monotonic(), self.plan["epoch"]
@@ -252,7 +255,7 @@ def train_network(
         Takes a NumPy state, returns a score (higher is better), after each epoch.
     report : callable or None
         Takes the figures of an epoch (a dict).
-    checkpoint : pathlib.Path or None
+    checkpoint : str, pathlib.Path or None
         Written after each epoch; if the file exists, the training resumes from it.
     device : torch.device
         Where to train.
@@ -292,7 +295,7 @@ def train_network(
         verbose=0,
         device=device,
     ).initialize()
-    if checkpoint is not None and checkpoint.exists():
+    if checkpoint is not None and Path(checkpoint).exists():
         _resume(net, plan, checkpoint, device)
     net.notify("on_train_begin", X=None, y=None)
     if not progress.finished():  # it may be a finished training that was resumed
@@ -300,6 +303,24 @@ def train_network(
         with suppress(_Finished):
             net.fit_loop(dataset, epochs=max_epochs - plan["epoch"])
     return _numpy_state(plan["average"]), plan["history"]
+
+
+def epochs_done(checkpoint):
+    """Return how many epochs a training has behind it.
+
+    Parameters
+    ----------
+    checkpoint : str, pathlib.Path or None
+        Its checkpoint, which need not exist.
+
+    Returns
+    -------
+    int
+        0 for a training that has not begun.
+    """
+    if checkpoint is None or not Path(checkpoint).exists():
+        return 0
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]
 
 
 def _resume(net, plan, checkpoint, device):

@@ -10,6 +10,8 @@ import math
 import torch
 
 __all__ = [
+    "coherent_astigmatism",
+    "coherent_cylinder",
     "decode_astigmatism",
     "decode_cylinder",
     "decode_motion",
@@ -77,6 +79,55 @@ def decode_cylinder(e: torch.Tensor) -> torch.Tensor:
     """
     c, x, y = e.unbind(-1)
     return torch.stack([c.clamp(min=0), _wrap(torch.atan2(y, x) / 4, math.pi / 2)], -1)
+
+
+def coherent_cylinder(e: torch.Tensor) -> torch.Tensor:
+    """Give an average of `encode_cylinder` the cylinder on which its axes agree.
+
+    Parameters
+    ----------
+    e : Tensor of shape (..., 3)
+        Average of encodings: the first coordinate is the mean cylinder, however its axes point.
+
+    Returns
+    -------
+    Tensor of shape (..., 3)
+        The first coordinate replaced by the length of the other two.
+
+    Examples
+    --------
+    >>> import torch
+    >>> opposite = encode_cylinder(torch.tensor([[0.5, 0.0], [0.5, torch.pi / 4]])).mean(0)
+    >>> coherent_cylinder(opposite)[0] < 1e-6
+    tensor(True)
+    """
+    return torch.cat([e[..., 1:].norm(dim=-1, keepdim=True), e[..., 1:]], -1)
+
+
+def coherent_astigmatism(e: torch.Tensor) -> torch.Tensor:
+    """Give an average of `encode_astigmatism` the cylinder on which its axes agree.
+
+    The last four coordinates of an encoding have the length c; those of an average are shorter the
+    less its axes agree.
+
+    Parameters
+    ----------
+    e : Tensor of shape (..., 6)
+        Average of encodings.
+
+    Returns
+    -------
+    Tensor of shape (..., 6)
+        The second coordinate replaced by the length of the last four.
+
+    Examples
+    --------
+    >>> import torch
+    >>> e = encode_astigmatism(torch.tensor([[0.4, 0.3, 1.0]]))
+    >>> bool(torch.allclose(coherent_astigmatism(e), e))
+    True
+    """
+    return torch.cat([e[..., :1], e[..., 2:].norm(dim=-1, keepdim=True), e[..., 2:]], -1)
 
 
 def encode_astigmatism(p: torch.Tensor) -> torch.Tensor:

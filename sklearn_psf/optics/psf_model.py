@@ -150,6 +150,32 @@ class PSFModel:
         self._check_last_axis("encoded", e, self.n_encoded)
         return back(self._decode(e))
 
+    def coherent(self, encoded: ArrayLike | torch.Tensor):
+        """Return averaged encodings with the amplitude on which their directions agree.
+
+        The amplitude of an angle (a cylinder) is positive, so that its average stays large even
+        where the angles contradict each other, as they do where there is nothing to see. What the
+        averaged vectors have in common is shorter, and is the amplitude of the common PSF.
+
+        Parameters
+        ----------
+        encoded : array-like or Tensor of shape (..., E)
+            Averages of encodings.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (..., E)
+            The same where all directions agree, or the family has none.
+
+        Raises
+        ------
+        ValueError
+            If the last axis is not of length `n_encoded`.
+        """
+        e, back = _to_tensor("encoded", encoded)
+        self._check_last_axis("encoded", e, self.n_encoded)
+        return back(self._coherent(e))
+
     def _check_last_axis(self, name: str, values: torch.Tensor, length: int) -> None:
         if values.ndim == 0 or values.shape[-1] != length:
             raise ValueError(
@@ -184,6 +210,9 @@ class PSFModel:
         return p.clone()
 
     def _decode(self, e: torch.Tensor) -> torch.Tensor:
+        return e.clone()
+
+    def _coherent(self, e: torch.Tensor) -> torch.Tensor:
         return e.clone()
 
 

@@ -10,6 +10,8 @@ import torch
 from numpy.polynomial.legendre import leggauss
 
 from .encodings import (
+    coherent_astigmatism,
+    coherent_cylinder,
     decode_astigmatism,
     decode_cylinder,
     decode_motion,
@@ -76,6 +78,9 @@ class _Zernike2(_Zernike):
     def _decode(self, e: torch.Tensor) -> torch.Tensor:
         return decode_cylinder(e)
 
+    def _coherent(self, e: torch.Tensor) -> torch.Tensor:
+        return coherent_cylinder(e)
+
 
 class _Zernike3(_Zernike):
     name = "zernike-3"
@@ -95,6 +100,9 @@ class _Zernike3(_Zernike):
 
     def _decode(self, e: torch.Tensor) -> torch.Tensor:
         return decode_astigmatism(e)
+
+    def _coherent(self, e: torch.Tensor) -> torch.Tensor:
+        return coherent_astigmatism(e)
 
 
 class _Gaussian(PSFModel):

@@ -40,7 +40,7 @@ def test_likelihood_loss_on_numbers():
     targets = torch.tensor([[1.0], [NAN]])
     log_variance = np.log(0.25)
     outputs = torch.tensor([[1.5, log_variance, logit(0.1)], [3.0, 1.0, logit(0.6)]])
-    gauss = 0.5 * (0.5**2 / 0.25 + log_variance) * 0.25**0.5  # weighted by the deviation
+    gauss = 0.5 * (0.5**2 / 0.25 + log_variance) * 0.25  # weighted by the variance
     entropy = -(np.log(0.9) + np.log(0.6)) / 2
     loss = PSFLoss("nll")(outputs, targets)
     assert float(loss) == pytest.approx(gauss / 2 + 0.5 * entropy, rel=1e-5)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sklearn_psf.optics import make_psf_model
 from sklearn_psf.optics.encodings import (
     decode_astigmatism,
     decode_cylinder,
@@ -256,3 +257,24 @@ def test_amplitudes_are_clipped_at_zero():
     assert float(decode_cylinder(row(-0.1, 0.2, 0.1))[0, 0]) == 0
     assert (decode_astigmatism(row(-0.1, -0.1, 0, 0, 0, 0))[0, :2] == 0).all()
     assert (decode_motion(row(1, 0, -0.1, -0.2, 0, 0))[0, 2:] == 0).all()
+
+
+@pytest.mark.parametrize("family", ["zernike-2", "zernike-3"])
+def test_coherent_keeps_one_psf_and_shrinks_a_contradiction(family):
+    model = make_psf_model(family, size=31)
+    encoded = model.encode(model.sample(20, random_state=0))
+    np.testing.assert_allclose(model.coherent(encoded), encoded, atol=1e-6)
+    column = model.parameter_names.index("cylinder")
+    axes = np.linspace(0, np.pi, 8, endpoint=False)
+    parameters = np.full((8, len(model.parameter_names)), 0.5)
+    parameters[:, -1] = axes
+    mean = model.encode(parameters).mean(0)
+    assert model.decode(mean)[column] == pytest.approx(0.5)
+    assert model.decode(model.coherent(mean))[column] < 1e-6
+
+
+@pytest.mark.parametrize("family", ["zernike-1", "gaussian-2", "motion"])
+def test_coherent_leaves_families_without_an_amplitude_alone(family):
+    model = make_psf_model(family, size=31)
+    encoded = model.encode(model.sample(5, random_state=0))
+    np.testing.assert_array_equal(model.coherent(encoded), encoded)

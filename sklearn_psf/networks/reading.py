@@ -1,0 +1,105 @@
+"""What a trained network says of patches, and how sure it is of the parameters."""
+
+from math import sqrt
+
+import numpy as np
+import torch
+
+__all__ = ["angular_difference", "propagate_std", "read_patches"]
+
+
+def read_patches(network, X, batch_size=64):
+    """Run a network on patches, in batches.
+
+    Parameters
+    ----------
+    network : PSFNetwork
+        In evaluation mode.
+    X : ndarray of shape (n, H, W)
+        Patches of any real dtype.
+    batch_size : int
+        Patches at a time.
+
+    Returns
+    -------
+    encoding, variance : ndarray of shape (n, E)
+        Encoded parameters and their variances, float64.
+    invalid : ndarray of shape (n,)
+        Probability that a patch has no texture.
+    """
+    device = network.target_mean.device
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(X), batch_size):
+            block = np.ascontiguousarray(X[start : start + batch_size])
+            # Large offsets are taken off before the cast to 32 bits can round texture away.
+            block = block - block.mean((1, 2), keepdims=True, dtype=np.float64)
+            batch = torch.as_tensor(block, dtype=torch.float32, device=device)
+            parts.append([part.double().cpu().numpy() for part in network.read(batch)])
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+def propagate_std(model, encoding, variance, scale=1.0):
+    """Propagate the variance of an encoding through its decoding, by central differences.
+
+    Parameters
+    ----------
+    model : PSFModel
+        The family.
+    encoding, variance : ndarray of shape (n, E)
+        Encoded parameters and their variances, taken as independent.
+    scale : float or ndarray of shape (P,)
+        Factor that calibrates the result.
+
+    Returns
+    -------
+    ndarray of shape (n, P)
+        Standard deviations of the parameters; that of an angle is at most ``period / sqrt(12)``,
+        the standard deviation of an unknown one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_psf.optics import make_psf_model
+    >>> propagate_std(make_psf_model("gaussian-1"), np.array([[3.0]]), np.array([[0.25]]))
+    array([[0.5]])
+    """
+    total = 0.0
+    for i, sigma in enumerate(np.sqrt(variance).T):
+        step = np.zeros_like(encoding)
+        step[:, i] = sigma
+        above, below = model.decode(encoding + step), model.decode(encoding - step)
+        total = total + (angular_difference(above, below, model.periods) / 2) ** 2
+    std = np.sqrt(total) * scale
+    for i, period in enumerate(model.periods):
+        if period is not None:
+            std[:, i] = np.minimum(std[:, i], period / sqrt(12))
+    return std
+
+
+def angular_difference(a, b, periods):
+    """Return a - b, angles by the shorter way round.
+
+    Parameters
+    ----------
+    a, b : ndarray of shape (n, P)
+        Parameters.
+    periods : sequence of float or None
+        Period of each parameter that is an angle, None for the others.
+
+    Returns
+    -------
+    ndarray of shape (n, P)
+        Differences; those of an angle are at most half a period.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> angular_difference(np.array([[0.25]]), np.array([[3.0]]), [3.0])
+    array([[0.25]])
+    """
+    difference = a - b
+    for i, period in enumerate(periods):
+        if period is not None:
+            difference[:, i] -= period * np.round(difference[:, i] / period)
+    return difference
