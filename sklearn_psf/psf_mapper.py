@@ -16,6 +16,9 @@ from .psf_regressor import PSFParameterRegressor
 
 __all__ = ["SpatialPSFMapper"]
 
+# Reading an astigmatism that is not there costs more of the restoration than it could ever gain.
+_DEFAULT_WEIGHTS = "zernike-1"
+
 
 class SpatialPSFMapper(TransformerMixin, BaseEstimator):
     """Read the local PSF at every window of a grid over images.
@@ -29,7 +32,8 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
     regressor : PSFParameterRegressor, FrozenEstimator or None
         Reads the patches. `fit` never trains it: it must name its `pretrained` weights, or be
         fitted and wrapped in `sklearn.frozen.FrozenEstimator`. None takes
-        ``PSFParameterRegressor(pretrained="zernike-3")``.
+        ``PSFParameterRegressor(pretrained="zernike-1")``: defocus, which is what a tilted or uneven
+        sample shows in a microscope without a cylindrical lens.
     stride : int, default=64
         Step between windows, pixels (of the network's sampling, if `optics` resamples the image).
     method : {"sliding", "dense"}, default="sliding"
@@ -73,7 +77,7 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
     >>> from sklearn_psf import SpatialPSFMapper
     >>> maps = SpatialPSFMapper(stride=128).fit_transform(camera()[np.newaxis, :256, :384])
     >>> maps.parameters.shape
-    (1, 2, 3, 3)
+    (1, 2, 3, 1)
     """
 
     def __init__(
@@ -186,7 +190,7 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
     def _checked_regressor(self, X):
         regressor = self.regressor
         if regressor is None:
-            regressor = PSFParameterRegressor(pretrained="zernike-3")
+            regressor = PSFParameterRegressor(pretrained=_DEFAULT_WEIGHTS)
         if not isinstance(regressor, FrozenEstimator):
             if getattr(regressor, "pretrained", None) is None:
                 raise NotFittedError(

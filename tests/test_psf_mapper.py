@@ -292,8 +292,8 @@ def test_frozen_regressor_is_kept(tiny_regressor, tiny_patches):
 def test_default_regressor_follows_the_shipped_weights():
     X = np.random.RandomState(0).poisson(100, (1, 130, 128))
     mapper = SpatialPSFMapper().fit(X)
-    assert mapper.regressor is None and mapper.regressor_.pretrained == "zernike-3"
-    assert mapper.psf_model_.name == "zernike-3" and mapper.patch_size_ == 128
+    assert mapper.regressor is None and mapper.regressor_.pretrained == "zernike-1"
+    assert mapper.psf_model_.name == "zernike-1" and mapper.patch_size_ == 128
 
 
 @pytest.mark.parametrize("case", ["unfitted", "fitted", "frozen unfitted", "no regressor"])
