@@ -7,6 +7,8 @@ import torch
 
 __all__ = ["angular_difference", "propagate_std", "read_patches"]
 
+_LEAST = 1e-3  # of the bounds: nothing is known without error
+
 
 def read_patches(network, X, batch_size=64):
     """Run a network on patches, in batches.
@@ -40,7 +42,10 @@ def read_patches(network, X, batch_size=64):
 
 
 def propagate_std(model, encoding, variance, scale=1.0):
-    """Propagate the variance of an encoding through its decoding, by central differences.
+    """Propagate the variance of an encoding through its decoding, by finite differences.
+
+    Of the changes upwards and downwards the larger counts, because decoding clips at the border of
+    what is possible.
 
     Parameters
     ----------
@@ -54,8 +59,8 @@ def propagate_std(model, encoding, variance, scale=1.0):
     Returns
     -------
     ndarray of shape (n, P)
-        Standard deviations of the parameters; that of an angle is at most ``period / sqrt(12)``,
-        the standard deviation of an unknown one.
+        Standard deviations of the parameters, at least a thousandth of the family's bounds; that of
+        an angle is at most ``period / sqrt(12)``, the standard deviation of an unknown one.
 
     Examples
     --------
@@ -64,13 +69,17 @@ def propagate_std(model, encoding, variance, scale=1.0):
     >>> propagate_std(make_psf_model("gaussian-1"), np.array([[3.0]]), np.array([[0.25]]))
     array([[0.5]])
     """
-    total = 0.0
+    parameters, total = model.decode(encoding), 0.0
     for i, sigma in enumerate(np.sqrt(variance).T):
         step = np.zeros_like(encoding)
         step[:, i] = sigma
-        above, below = model.decode(encoding + step), model.decode(encoding - step)
-        total = total + (angular_difference(above, below, model.periods) / 2) ** 2
-    std = np.sqrt(total) * scale
+        changes = [
+            np.abs(angular_difference(model.decode(moved), parameters, model.periods))
+            for moved in (encoding + step, encoding - step)
+        ]
+        total = total + np.maximum(*changes) ** 2
+    low, high = model.bounds.T
+    std = np.maximum(np.sqrt(total), _LEAST * (high - low)) * scale
     for i, period in enumerate(model.periods):
         if period is not None:
             std[:, i] = np.minimum(std[:, i], period / sqrt(12))
