@@ -10,7 +10,9 @@ true PSFs on the same grid.
 
 import argparse
 import json
+import platform
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +50,9 @@ def main():
     blind, true = np.mean(rows, 0)[1:3]
     print(f"mean gain: blind {blind:.2f} dB, true PSFs {true:.2f} dB, share {blind / true:.0%}")
     if args.output is not None:
-        args.output.write_text(json.dumps({"rows": rows, "blind": blind, "true": true}) + "\n")
+        record = {"date": str(date.today()), "machine": platform.processor() or platform.machine()}
+        record |= {"torch": torch.__version__, "blind": blind, "true": true, "rows": rows}
+        args.output.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def restore(image, seed, weights):

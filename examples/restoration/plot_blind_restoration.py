@@ -175,7 +175,7 @@ def save(figure, output, stem):
 
 def main(arguments=None):
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser = argparse.ArgumentParser(description="Blind restoration of a tilted sample")
     parser.add_argument("--image", help="an image of your own: TIFF, PNG or JPEG")
     parser.add_argument("--channel", type=int, help="which channel of it, from 0")
     parser.add_argument("--offset", type=float, default=0.0, help="its grey value without light")

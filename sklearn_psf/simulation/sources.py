@@ -99,9 +99,9 @@ def load_folder(path, pattern="**/*"):
     ----------
     path : str or os.PathLike
         The folder.
-    pattern : str, default="**/*"
-        Which files, as in `pathlib.Path.glob`; the default enters sub-folders. Other file types
-        are passed over.
+    pattern : str
+        Which files, as in `pathlib.Path.glob`; the default takes all, in sub-folders too. Other
+        file types are passed over.
 
     Returns
     -------
