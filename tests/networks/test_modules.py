@@ -7,9 +7,8 @@ from sklearn_psf.networks.modules import (
     PSFNetwork,
     build_network,
     load_initial_weights,
-    log_power_spectra,
-    normalize_patches,
 )
+from sklearn_psf.networks.spectra import log_power_spectra, normalize_patches
 
 
 def batch_norm(name, n):
