@@ -16,7 +16,8 @@ from .psf_regressor import PSFParameterRegressor
 
 __all__ = ["SpatialPSFMapper"]
 
-# Reading an astigmatism that is not there costs more of the restoration than it could ever gain.
+# Most microscopes have no cylindrical lens, and an astigmatism that is read but not there costs the
+# restoration of their images most of its gain.
 _DEFAULT_WEIGHTS = "zernike-1"
 
 
@@ -237,9 +238,8 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
         settings = dict(self.psf_model_.settings)
         scale = self._scale()
         settings["cutoff"] = min(settings["cutoff"] * scale, 0.5)
-        settings["size"] = (
-            2 * int(np.ceil(settings["size"] / scale / 2)) + 1 if scale != 1 else (settings["size"])
-        )
+        if scale != 1:
+            settings["size"] = 2 * int(np.ceil(settings["size"] / scale / 2)) + 1
         return make_psf_model(**settings, optics=self.optics)
 
     def _map_one(self, image, grid, bar):

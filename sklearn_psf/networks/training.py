@@ -270,11 +270,7 @@ def train_network(
     if np.isnan(target_sample).all():
         raise ValueError("No valid training sample: every row of the parameters is NaN.")
     network.to(device)
-    mean = torch.as_tensor(np.nanmean(target_sample, 0), dtype=torch.float32, device=device)
-    scale = torch.as_tensor(np.nanstd(target_sample, 0), dtype=torch.float32, device=device)
-    scale = torch.where(scale > 1e-6, scale, torch.ones_like(scale))
-    network.target_mean.copy_(mean)
-    network.target_scale.copy_(scale)
+    _set_target_statistics(network, target_sample)
     plan = {
         "n_batches": n_batches, "max_epochs": max_epochs, "max_minutes": max_minutes,
         "learning_rate": learning_rate, "ema_decay": ema_decay, "patience": patience,
@@ -303,6 +299,13 @@ def train_network(
         with suppress(_Finished):
             net.fit_loop(dataset, epochs=max_epochs - plan["epoch"])
     return _numpy_state(plan["average"]), plan["history"]
+
+
+def _set_target_statistics(network, target_sample):
+    """Let the network regress targets of mean 0 and standard deviation 1."""
+    scale = np.nanstd(target_sample, 0)
+    network.target_mean.copy_(torch.as_tensor(np.nanmean(target_sample, 0)))
+    network.target_scale.copy_(torch.as_tensor(np.where(scale > 1e-6, scale, 1.0)))
 
 
 def epochs_done(checkpoint):
