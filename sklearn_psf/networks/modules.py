@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .resnet import ResNet, resnext50
-from .spectra import RINGS, harmonic_basis, log_power_spectra, normalize_patches
+from .spectra import RINGS, SECTORS, normalize_patches, polar_spectrum
 
 __all__ = [
     "ARCHITECTURES",
@@ -30,14 +30,53 @@ def _conv(n_in: int, n_out: int, kernel: int = 3, stride: int = 2) -> nn.Sequent
     )
 
 
-class Compact(nn.Module):
-    """The default: a small network on the patch beside three on its log power spectrum.
+class PolarNetwork(nn.Module):
+    """Features of a polar spectrum, by convolutions around the clock.
 
-    The patch branch is pooled (where a texture stands does not matter), two spectral branches are
-    flattened (position is frequency): one sees the whole spectrum, one the inner quarter at full
-    resolution, where the zeros of strong blur lie. The third is a perceptron on the spectrum's
-    rings and their second and fourth angular harmonics: averages over many frequencies, in which
-    defocus is a profile and astigmatism a harmonic that turns with its axis.
+    Turning the PSF shifts its spectrum along the sectors, so filters that reach over all rings and
+    a few neighbouring sectors, the same in every direction, see each orientation of a blur as the
+    same thing. Every layer also sees the mean over all sectors. The result is read out in angular
+    harmonics: those of order 0 tell what does not turn, those of order 2 and 4 turn with an axis.
+
+    Parameters
+    ----------
+    n_rings : int
+        Rings of the spectrum.
+    width : int
+        Filters of each layer.
+    n_layers : int
+        Layers.
+    """
+
+    def __init__(self, n_rings: int = RINGS, width: int = 192, n_layers: int = 3):
+        super().__init__()
+        widths = [n_rings] + [width] * n_layers
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.scale = nn.BatchNorm1d(n_rings)
+        self.around = nn.ModuleList(
+            nn.Conv1d(a, b, 3, padding=1, padding_mode="circular", bias=False) for a, b in pairs
+        )
+        self.mean = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(b) for _, b in pairs)
+        angle = torch.arange(SECTORS) * (torch.pi / SECTORS)
+        waves = [torch.ones(SECTORS)]
+        waves += [f(k * angle) for k in (2, 4) for f in (torch.cos, torch.sin)]
+        self.register_buffer("harmonics", torch.stack(waves, 1) / SECTORS, persistent=False)
+        self.n_features = len(waves) * width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map polar spectra (n, n_rings, SECTORS) to (n, n_features)."""
+        x = self.scale(x)
+        for around, mean, norm in zip(self.around, self.mean, self.norms, strict=True):
+            x = torch.relu(norm(around(x) + mean(x.mean(-1))[..., None]))
+        return (x @ self.harmonics.to(x)).flatten(1)
+
+
+class Compact(nn.Module):
+    """The default: a small network on the patch beside one on its polar power spectrum.
+
+    The patch branch is pooled, since where a texture stands does not matter. The harmonics of the
+    spectral branch go to the outputs directly too: an encoded axis is linear in them.
 
     Parameters
     ----------
@@ -51,28 +90,17 @@ class Compact(nn.Module):
             _conv(1, 32, 8, 4), _conv(32, 64), _conv(64, 96), _conv(96, 128),
             nn.AdaptiveAvgPool2d(1),
         )  # fmt: skip
-        self.spectrum = nn.Sequential(_conv(2, 16), _conv(16, 32), _conv(32, 32, stride=1))
-        self.inner = nn.Sequential(_conv(2, 16, stride=1), _conv(16, 32), _conv(32, 32))
-        self.pools = nn.ModuleList([nn.AdaptiveAvgPool2d((32, 16)), nn.AdaptiveAvgPool2d((16, 8))])
-        self.mix = nn.ModuleList([nn.Conv2d(32, 12, 1), nn.Conv2d(32, 24, 1)])
-        self.harmonics = nn.Sequential(
-            nn.BatchNorm1d(10 * RINGS), _linear(10 * RINGS, 192), _linear(192, 96)
-        )
-        self.hidden = _linear(128 + 12 * 512 + 24 * 128 + 96, 160)
-        self.fc = nn.Linear(160, n_outputs)
+        self.polar = PolarNetwork()
+        self.hidden = _linear(128 + self.polar.n_features, 192)
+        self.fc = nn.Linear(192 + self.polar.n_features, n_outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (n, 1, H, W) to (n, n_outputs)."""
-        spectrum = log_power_spectra(x)
-        height, width = spectrum.shape[-2:]
-        inner = spectrum[..., height // 4 : height - height // 4, : width // 2]
-        basis = harmonic_basis(height, width, x.device)
-        harmonics = spectrum.flatten(2) @ basis
-        features = [self.patch(x).flatten(1), self.harmonics(harmonics.flatten(1))]
-        branches = ((self.spectrum, spectrum), (self.inner, inner))
-        for (branch, values), pool, mix in zip(branches, self.pools, self.mix, strict=True):
-            features.append(mix(pool(branch(values))).flatten(1))
-        return self.fc(self.hidden(torch.cat(features, 1)))
+        with torch.autocast(x.device.type, enabled=False):
+            spectrum = polar_spectrum(x[:, 0])
+        polar = self.polar(spectrum)
+        hidden = self.hidden(torch.cat([self.patch(x).flatten(1), polar], 1))
+        return self.fc(torch.cat([hidden, polar], 1))
 
 
 ARCHITECTURES = {"compact": Compact, "resnet34": ResNet, "resnext50": resnext50}

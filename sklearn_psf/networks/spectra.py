@@ -1,12 +1,32 @@
-"""What a network sees of a patch: its normalised pixels and estimates of its power spectrum."""
+"""What a network sees of a patch: its normalised pixels and its power spectrum around the clock."""
 
+import math
+import warnings
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 
-__all__ = ["RINGS", "harmonic_basis", "log_power_spectra", "normalize_patches"]
+__all__ = ["RINGS", "SECTORS", "normalize_patches", "periodic_spectrum", "polar_spectrum"]
 
-RINGS = 80  # of the spectrum, 1/128 cycles per pixel apart: up to beyond the Nyquist frequency
+SECTORS = 16  # directions of the half plane at which a polar spectrum is read
+
+
+class _Band(NamedTuple):
+    """Rings ``first, first + spacing, ...`` of a spectrum, after whitening at a scale in pixels."""
+
+    scale: float
+    first: float  # cycles per pixel
+    spacing: float
+    n_rings: int
+    least_size: int  # pixels to which a patch is padded
+
+
+# The zeros of strong blur lie 1/90 cycles per pixel apart, hence fine rings up to the cut-off of
+# the Zernike families; beyond it there is only noise, or a narrow Gaussian: few rings will do.
+_BANDS = (_Band(1.5, 1 / 256, 1 / 256, 64, 256), _Band(0.7, 17 / 64, 1 / 64, 18, 128))
+RINGS = sum(band.n_rings for band in _BANDS)
+_FADE = 4  # pixels at the border of a patch
 
 
 def normalize_patches(x: torch.Tensor) -> torch.Tensor:
@@ -38,73 +58,124 @@ def normalize_patches(x: torch.Tensor) -> torch.Tensor:
     return torch.where(textured, x / scale, torch.zeros_like(x))
 
 
-def log_power_spectra(x: torch.Tensor) -> torch.Tensor:
-    """Logarithms of two estimates of the power spectrum of normalised patches, half plane.
+def periodic_spectrum(x: torch.Tensor) -> torch.Tensor:
+    """Fourier transform of the periodic part of images.
 
-    Blur multiplies the power spectrum by the squared modulus of the OTF: in the logarithm it adds a
-    pattern that depends on the PSF alone. A patch is no period of its image, and the jump at its
-    borders would hide that pattern. The first estimate fades the borders out by a Hann window; the
-    second takes off a smooth image with the same jumps (Moisan's periodic part), which uses every
-    pixel and keeps twice the resolution, but leaves a cross along the axes.
+    A patch is no period of its image; the jump at its borders makes a bright cross in its spectrum.
+    The periodic part is the patch less the smooth image that has the same jumps.
 
     Parameters
     ----------
-    x : Tensor of shape (n, 1, H, W)
-        Normalised patches.
+    x : Tensor of shape (n, H, W)
+        Images.
 
     Returns
     -------
-    Tensor of shape (n, 2, H, W // 2)
-        About zero mean and unit scale; frequency 0 is at row ``H // 2``, column 0. The spectrum of
-        a real image is symmetric, so columns from 0 to Nyquist hold all of it.
+    complex Tensor of shape (n, H, W // 2 + 1)
+        As of `torch.fft.rfft2`.
 
     References
     ----------
     L. Moisan, "Periodic plus smooth image decomposition", J. Math. Imaging Vis. 39 (2011).
     """
+    f_y, f_x = _frequencies(*x.shape[-2:], x.device)
+    # The jumps lie on the first and last row and column: one-dimensional transforms will do.
+    jump_y, jump_x = x[..., -1, :] - x[..., 0, :], x[..., :, -1] - x[..., :, 0]
+    rows = torch.fft.rfft(jump_y)[..., None, :] * (1 - torch.exp(2j * math.pi * f_y))
+    columns = torch.fft.fft(jump_x)[..., :, None] * (1 - torch.exp(2j * math.pi * f_x))
+    laplacian = 2 * torch.cos(2 * math.pi * f_y) + 2 * torch.cos(2 * math.pi * f_x) - 4
+    laplacian[0, 0] = 1  # the jumps have no mean
+    return torch.fft.rfft2(x) - (rows + columns) / laplacian
+
+
+def polar_spectrum(x: torch.Tensor) -> torch.Tensor:
+    """Logarithm of the power spectrum of normalised patches, on rings and sectors.
+
+    Blur multiplies the power spectrum by the squared modulus of the OTF: in the logarithm it adds a
+    pattern that depends on the PSF alone, and that turns with the PSF. What hides the pattern are
+    the few strong low frequencies of every image, which leak into all others. Therefore the
+    periodic part of a patch is first whitened by a Laplacian of a Gaussian, its borders are faded
+    out, and it is padded, so that the spectrum is read at twice the resolution that its size gives:
+    with less, correlations over more than half a patch, such as those of a wide disk of defocus,
+    would fold back.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, H, W)
+        Normalised patches.
+
+    Returns
+    -------
+    Tensor of shape (n, RINGS, SECTORS)
+        Ring after ring outwards; sector s looks into the direction ``s pi / SECTORS`` from the
+        column (x) axis towards the row (y) axis, and into the opposite one.
+    """
     x = x.float()
     height, width = x.shape[-2:]
-    window, inverse_laplacian = _spectral_constants(height, width, x.device)
-    faded = torch.fft.rfft2(x * window)
-    jumps = torch.zeros_like(x)
-    jump_y, jump_x = x[..., -1, :] - x[..., 0, :], x[..., :, -1] - x[..., :, 0]
-    jumps[..., 0, :] += jump_y
-    jumps[..., -1, :] -= jump_y
-    jumps[..., :, 0] += jump_x
-    jumps[..., :, -1] -= jump_x
-    periodic = torch.fft.rfft2(x) - torch.fft.rfft2(jumps) * inverse_laplacian
-    spectra = torch.cat([faded, periodic / (height * width) ** 0.5], 1)[..., : width // 2]
-    # White noise of unit variance has power 1; 1e-5 is far below any camera's noise.
-    power = spectra.real**2 + spectra.imag**2 + 1e-5
-    return torch.fft.fftshift(torch.log10(power), dim=-2) / 2 + 0.5
+    spectrum = periodic_spectrum(x)
+    f_y, f_x = _frequencies(height, width, x.device)
+    f_squared = f_y**2 + f_x**2
+    power_of_two = 2 ** math.ceil(math.log2(max(height, width)))
+    rows = []
+    for number, band in enumerate(_BANDS):
+        whitening = 1e2 * f_squared * torch.exp(-2 * (math.pi * band.scale) ** 2 * f_squared)
+        white = torch.fft.irfft2(spectrum * whitening, s=(height, width))
+        white = white * _fade(height, x.device)[:, None] * _fade(width, x.device)
+        size = max(band.least_size, power_of_two)
+        cells, n_columns = _polar_cells(number, size, x.device)
+        # One axis after the other: most columns of the spectrum are not looked at.
+        padded = torch.fft.fft(torch.fft.rfft(white, n=size)[..., :n_columns], n=size, dim=-2)
+        power = (padded.real**2 + padded.imag**2).flatten(1) / (height * width)
+        rows.append((cells @ power.T.contiguous()).T.reshape(len(x), band.n_rings, SECTORS))
+    return torch.log10(torch.cat(rows, 1) + 1e-9)
+
+
+def _frequencies(height: int, width: int, device: torch.device):
+    f_y = torch.fft.fftfreq(height, device=device)[:, None]
+    return f_y, torch.fft.rfftfreq(width, device=device)
+
+
+def _fade(n: int, device: torch.device) -> torch.Tensor:
+    distance = torch.arange(n, device=device) + 0.5
+    distance = torch.minimum(distance, n - distance)
+    return (math.pi / 2 * (distance / _FADE).clamp(max=1)).sin().square()
 
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # what is cached must also serve a training
-def _spectral_constants(height: int, width: int, device: torch.device):
-    """Hann window of unit energy, and the inverse of the discrete Laplacian's spectrum."""
-    window = torch.outer(torch.hann_window(height), torch.hann_window(width))
-    window = window / window.square().sum().sqrt()
-    f_y, f_x = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
-    laplacian = 2 * torch.cos(2 * torch.pi * f_y) + 2 * torch.cos(2 * torch.pi * f_x) - 4
-    laplacian[0, 0] = 1  # the jumps have no mean
-    return window.to(device), (1 / laplacian).to(device)
+def _polar_cells(number: int, size: int, device: torch.device):
+    """Sparse averages over the polar cells of band `number`, and the columns they look at.
 
-
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # what is cached must also serve a training
-def harmonic_basis(height: int, width: int, device: torch.device) -> torch.Tensor:
-    """Rings and angular harmonics of a half-plane spectrum, (height * width, RINGS * 5).
-
-    Column (k, a) averages over the ring at radius k / 128 cycles per pixel, weighted by 1, cos 2t,
-    sin 2t, cos 4t or sin 4t of the angle t.
+    A cell weighs the points of the half plane by two triangles, of the width of a ring along the
+    radius and of a sector, or of one frequency where sectors are narrower, along the angle.
     """
-    f_y = (torch.arange(height) - height // 2) / height * 128
-    f_x = torch.arange(width) / (2 * width) * 128
-    radius, angle = torch.hypot(f_y[:, None], f_x), torch.atan2(f_y[:, None], f_x)
-    rings = (1 - (radius[..., None] - torch.arange(1, RINGS + 1)).abs()).clamp(min=0)
-    rings = rings / rings.sum((0, 1)).clamp(min=1e-6)
-    waves = [f(k * angle) for k in (2, 4) for f in (torch.cos, torch.sin)]
-    harmonics = torch.stack([torch.ones_like(angle), *waves], -1)
-    basis = rings[..., None] * harmonics[:, :, None]
-    return basis.reshape(height * width, -1).to(device)
+    band = _BANDS[number]
+    last = (band.first + band.n_rings * band.spacing) * size
+    n_columns = min(size // 2 + 1, math.ceil(last) + 1)
+    f_y = torch.fft.fftfreq(size, dtype=torch.float64)[:, None]
+    f_x = torch.arange(n_columns, dtype=torch.float64) / size
+    radius, angle = torch.hypot(f_y, f_x).flatten(), torch.atan2(f_y, f_x.expand(size, -1)).flatten()
+    # The columns of frequency 0 and 1/2 hold both of each pair of opposite points, others hold one.
+    twice = ((f_x == 0) | (f_x == 0.5)).expand(size, -1).flatten()
+    share = torch.where(twice, 0.5, 1.0).double()
+    rows, columns, values = [], [], []
+    for k in range(band.n_rings):
+        ring = band.first + k * band.spacing
+        near = torch.nonzero((radius - ring).abs() < band.spacing)[:, 0]
+        along = share[near] * (1 - (radius[near] - ring).abs() / band.spacing)
+        for sector in range(SECTORS):
+            step = math.pi / SECTORS
+            turn = torch.remainder(angle[near] - sector * step + math.pi / 2, math.pi) - math.pi / 2
+            weight = along * (1 - turn.abs() / max(step, 1 / (size * ring))).clamp(min=0)
+            inside = weight > 0
+            rows.append(torch.full((int(inside.sum()),), k * SECTORS + sector))
+            columns.append(near[inside])
+            values.append(weight[inside] / weight.sum())
+    indices = torch.stack([torch.cat(rows), torch.cat(columns)])
+    shape = (band.n_rings * SECTORS, size * n_columns)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        cells = torch.sparse_coo_tensor(
+            indices, torch.cat(values).float(), shape, check_invariants=False
+        ).to_sparse_csr()
+    return cells.to(device), n_columns

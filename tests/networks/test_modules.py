@@ -8,7 +8,6 @@ from sklearn_psf.networks.modules import (
     build_network,
     load_initial_weights,
 )
-from sklearn_psf.networks.spectra import log_power_spectra, normalize_patches
 
 
 def batch_norm(name, n):
@@ -183,63 +182,6 @@ def test_mixed_precision_is_for_training_alone():
         assert not torch.equal(network.train()(patches), exact.train()(patches))
         exact.load_state_dict(network.state_dict())
         assert torch.equal(network.eval()(patches), exact.eval()(patches))
-
-
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("offset", [0.0, -3.0, 50.0])
-def test_normalized_patches_forget_brightness(scale, offset):
-    x = torch.rand(3, 16, 18, generator=torch.Generator().manual_seed(0))
-    y = normalize_patches(x)
-    assert y.shape == (3, 1, 16, 18)
-    assert y.mean((-2, -1)).abs().max() < 1e-5
-    torch.testing.assert_close(y.square().mean((-2, -1)), torch.ones(3, 1), rtol=1e-5, atol=0)
-    torch.testing.assert_close(normalize_patches((x + offset) * scale), y, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.1, 255.0, 65535.0, 1e6 + 0.1])
-def test_constant_patches_normalize_to_zero(value):
-    assert not normalize_patches(torch.full((2, 128, 128), value, dtype=torch.float32)).any()
-
-
-def test_spectra_of_white_noise_and_of_a_wave():
-    x = torch.randn(64, 1, 32, 48, generator=torch.Generator().manual_seed(0))
-    spectra = log_power_spectra(x)
-    assert spectra.shape == (64, 2, 32, 24)
-    # the mean of log10 of an exponential variable is -gamma / ln 10 = -0.2507
-    expected = -0.2507 / 2 + 0.5
-    for spectrum in spectra[:, :, 1:15, 2:].unbind(1):  # off the axes
-        assert abs(float(spectrum.mean()) - expected) < 0.02
-    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(48.0), indexing="ij")
-    wave = torch.cos(2 * np.pi * (5 * rows / 32 + 7 * columns / 48))[None, None]
-    for spectrum in log_power_spectra(wave)[0]:
-        assert divmod(int(spectrum.argmax()), 24) == (16 + 5, 7)
-
-
-def test_jumps_at_the_border_do_not_enter_the_spectra():
-    ramp = (torch.arange(64.0) - 31.5).expand(64, 64)[None, None] / 20
-    faded, periodic = log_power_spectra(ramp)[0]
-    naive = torch.fft.rfft2(ramp)[0, 0, 0, 1:32].abs().square() / 64**2
-    naive = torch.log10(naive) / 2 + 0.5
-    # a ramp is smooth up to one step in 64
-    torch.testing.assert_close(periodic[32, 1:8], naive[:7] - np.log10(64), rtol=0, atol=0.02)
-    assert (faded[32, 3:] < naive[2:] - 0.5).all()
-    # an image whose borders meet has no jumps, and its whole spectrum stays
-    x = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    x[..., -1, :] = x[..., 0, :]
-    x[..., -1] = x[..., 0]
-    plain = torch.fft.fftshift(torch.fft.rfft2(x)[0, 0, :, :32].abs().square() / 64**2, dim=0)
-    expected = torch.log10(plain + 1e-5) / 2 + 0.5
-    torch.testing.assert_close(log_power_spectra(x)[0, 1], expected, rtol=0, atol=1e-3)
-
-
-def test_blur_adds_its_transfer_function_to_the_spectra():
-    x = torch.randn(256, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    kernel = torch.tensor([1.0, 2.0, 1.0]) / 4
-    blurred = torch.nn.functional.conv2d(x, kernel.view(1, 1, 1, 3), padding=(0, 1))
-    change = (log_power_spectra(blurred) - log_power_spectra(x))[:, :, 1:31].mean((0, 2))
-    otf = torch.cos(np.pi * torch.arange(32) / 64) ** 2
-    for spectrum in change:
-        torch.testing.assert_close(spectrum[2:24], torch.log10(otf)[2:24], rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
