@@ -131,8 +131,10 @@ def richardson_lucy(
     background : float or Tensor broadcastable to (..., H, W), default=0.0
         Background b that is not blurred, in units of the image.
     accelerate : bool, default=False
-        Whether to extrapolate along successive iterates [3]_. An extrapolation at which the
-        penalised log-likelihood is lower than at the last one is dropped for the plain step.
+        Whether to extrapolate along successive iterates, by ``k / (k + 2)`` of the last change
+        after k extrapolations [3]_. One at which the penalised log-likelihood is lower than at the
+        last is dropped for the plain step, and k starts again from 0. The weights do not depend on
+        the image, so that parts of an image move as the whole does.
     x0 : Tensor of shape (..., Hf, Wf) or None
         Start on the padded field, positive. None is the constant `scale`.
     scale : float or None
@@ -169,8 +171,9 @@ def richardson_lucy(
        IEEE Trans. Med. Imaging 1, 113-122 (1982).
     .. [2] N. Dey et al., "Richardson-Lucy algorithm with total variation regularization for 3D
        confocal microscope deconvolution", Microsc. Res. Tech. 69, 260-266 (2006).
-    .. [3] D. S. C. Biggs and M. Andrews, "Acceleration of iterative image restoration
-       algorithms", Appl. Opt. 36, 1766-1775 (1997).
+    .. [3] Y. Nesterov, "A method for solving the convex programming problem with convergence rate
+       O(1/k^2)", Dokl. Akad. Nauk SSSR 269, 543-547 (1983); on Richardson-Lucy iterations also
+       D. S. C. Biggs and M. Andrews, Appl. Opt. 36, 1766-1775 (1997).
     .. [4] M. Bertero and P. Boccacci, "A simple method for the reduction of boundary effects in
        the Richardson-Lucy approach to image deconvolution", Astron. Astrophys. 437, 369 (2005).
 
@@ -244,7 +247,7 @@ def _check_start(x0: torch.Tensor, problem: _Problem) -> torch.Tensor:
 
 
 def _iterate_accelerated(problem: _Problem, z, n_iter: int, callback) -> torch.Tensor:
-    """Extrapolate along successive iterates, falling back where the objective rises.
+    """Extrapolate along successive iterates, starting anew where the objective rises.
 
     z is where a step starts and x where it ends. The objective is known at z for the price of the
     ``A z`` that the step needs anyway, and a plain step does not raise it, so comparing the next z
@@ -254,33 +257,22 @@ def _iterate_accelerated(problem: _Problem, z, n_iter: int, callback) -> torch.T
         return z
     expected = problem.expected(z)
     objective = problem.objective(z, expected)
-    x_last, g_last = z, None
+    x_last, age = z, torch.zeros_like(objective)
     for i in range(n_iter):
         x = problem.step(z, expected)
         if callback is not None:
             callback(i, x)
         if i == n_iter - 1:
             break
-        g = x - z
-        alpha = _momentum(g, g_last)
-        trial = torch.maximum(x + alpha * (x - x_last), _MIN_EXTRAPOLATED * x)
+        momentum = age / (age + 2)
+        trial = torch.maximum(x + momentum * (x - x_last), _MIN_EXTRAPOLATED * x)
         expected = problem.expected(trial)
         value = problem.objective(trial, expected)
-        worse = value > objective
-        if (worse & (alpha > 0)).any():
+        worse = (value > objective) & (age > 0)
+        if worse.any():
             trial = torch.where(worse, x, trial)
             expected = problem.expected(trial)
             value = problem.objective(trial, expected)
-        # after a fall-back the memory of the direction is wrong: 0 makes the next alpha 0
-        g_last = torch.where(worse, 0.0, g)
+        age = torch.where(worse, 0.0, age + 1)
         z, x_last, objective = trial, x, value
     return x
-
-
-def _momentum(g: torch.Tensor, g_last: torch.Tensor | None) -> torch.Tensor:
-    """Extrapolation length of Biggs and Andrews, in [0, 1]; shape (..., 1, 1)."""
-    if g_last is None:
-        return torch.zeros_like(g[..., :1, :1])
-    norm2 = g_last.square().sum((-2, -1), keepdim=True)
-    inner = (g * g_last).sum((-2, -1), keepdim=True)
-    return torch.where(norm2 > 0, inner / norm2, 0.0).clamp(0, 1)

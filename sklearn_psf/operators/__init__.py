@@ -2,7 +2,7 @@
 
 from .convolution import Convolution, LinearOperator
 from .gradient import divergence, gradient, total_variation, tv_curvature
-from .local_psfs import Block, LocalPSFs, split_blocks
+from .local_psfs import Block, LocalPSFs, central_block, split_blocks
 from .psf_modes import compute_psf_modes, crop_psfs
 from .spatially_variant import ModeConvolution, make_operator
 from .tile_convolution import TileConvolution
@@ -16,6 +16,7 @@ __all__ = [
     "LocalPSFs",
     "ModeConvolution",
     "TileConvolution",
+    "central_block",
     "compute_psf_modes",
     "crop_psfs",
     "divergence",

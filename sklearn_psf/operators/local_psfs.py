@@ -11,7 +11,7 @@ from .convolution import LinearOperator
 from .psf_modes import crop_psfs
 from .spatially_variant import make_operator
 
-__all__ = ["Block", "LocalPSFs", "split_blocks"]
+__all__ = ["Block", "LocalPSFs", "central_block", "split_blocks"]
 
 # Below this size, without its halo, nearly all work of a block is halo.
 _MIN_BLOCK = 32
@@ -81,6 +81,30 @@ class LocalPSFs(NamedTuple):
         """Cut the PSFs to what carries their light, see `crop_psfs`."""
         return self._replace(psfs=crop_psfs(self.psfs, rtol))
 
+    def resized(self, kernel_shape: Sequence[int]) -> "LocalPSFs":
+        """Cut or pad the PSFs to a size, each keeping its sum.
+
+        Parameters
+        ----------
+        kernel_shape : (int, int)
+            Height and width, odd.
+
+        Returns
+        -------
+        LocalPSFs
+            The PSFs in arrays of this size.
+        """
+        psfs = self.psfs
+        for axis, size in zip((2, 3), kernel_shape, strict=True):
+            change = (size - psfs.shape[axis]) // 2
+            if change < 0:
+                psfs = np.take(psfs, range(-change, psfs.shape[axis] + change), axis)
+            else:
+                pads = [(change * (k == axis),) * 2 for k in range(4)]
+                psfs = np.pad(psfs, pads)
+        total, kept = (p.sum((2, 3), keepdims=True) for p in (self.psfs, psfs))
+        return self._replace(psfs=psfs * (total / kept))
+
     def operator(self, block: Block, **options) -> LinearOperator:
         """Build the operator of a block from the PSFs that reach it.
 
@@ -108,6 +132,30 @@ class LocalPSFs(NamedTuple):
         )
 
 
+def central_block(shape: Sequence[int], size: int) -> Block:
+    """Cut the middle out of an image.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width of the image, pixels.
+    size : int
+        Height and width of the middle, at most.
+
+    Returns
+    -------
+    Block
+        Without a halo.
+
+    Examples
+    --------
+    >>> central_block((5, 100), 10).core
+    (slice(0, 5, None), slice(45, 55, None))
+    """
+    middle = tuple(slice((n - min(n, size)) // 2, (n + min(n, size)) // 2) for n in shape)
+    return Block(middle, middle)
+
+
 def _reaching(centres: np.ndarray, span: slice, pad: int) -> slice:
     """Select the centres that matter between ``span.start - pad`` and ``span.stop + pad``.
 
@@ -131,7 +179,8 @@ def split_blocks(
     shape : (int, int)
         Height and width of the image, pixels.
     kernel_shape : (int, int)
-        Height and width of the PSFs, pixels. This is the halo on each side of a block.
+        Height and width of the PSFs, pixels. The halo on each side of a block is one and a half
+        times that.
     n_psfs : int, default=1
         Number of PSFs: an upper bound of the modes.
     max_bytes : float or None, default=None
@@ -153,14 +202,14 @@ def split_blocks(
     [slice(0, 50, None), slice(50, 100, None)]
     """
     if max_bytes is None:
-        return _cut(shape, kernel_shape, (1, 1))
+        return _cut(shape, (0, 0), (1, 1))
     check_number("max_memory", max_bytes, low=0, open_low=True)
     parts = [1, 1]
     while True:
         sizes = [math.ceil(n / p) for n, p in zip(shape, parts, strict=True)]
         need = _bytes_of(sizes, shape, kernel_shape, n_psfs)
         if need <= max_bytes:
-            return _cut(shape, kernel_shape, parts)
+            return _cut(shape, [_halo(kernel) for kernel in kernel_shape], parts)
         longer = int(sizes[1] >= sizes[0])
         if sizes[longer] <= _MIN_BLOCK:
             raise ValueError(
@@ -170,10 +219,16 @@ def split_blocks(
         parts[longer] += 1
 
 
+def _halo(kernel: int) -> int:
+    # A pixel looks at the blurred image around it, and that at the sharp one around it: what is a
+    # PSF away matters, what is further away hardly does.
+    return kernel + kernel // 2
+
+
 def _bytes_of(sizes, shape, kernel_shape, n_psfs) -> int:
     """Memory of a restoration: per pixel of the field, modes and about 24 arrays of work."""
     field = [
-        min(size + 2 * kernel, n) + kernel
+        min(size + 2 * _halo(kernel), n) + kernel
         for size, n, kernel in zip(sizes, shape, kernel_shape, strict=True)
     ]
     per_pixel = 8 * min(n_psfs, _MANY_MODES) + 4 * 24

@@ -1,6 +1,7 @@
 """Physics of image formation: batched, differentiable functions on torch tensors."""
 
 from .camera import Camera
+from .noise import estimate_noise
 from .psf_model import PSFModel
 from .psf_models import PSF_MODELS, make_psf_model
 from .pupil import Optics, pupil_psf, radial_psf
@@ -11,6 +12,7 @@ __all__ = [
     "Camera",
     "Optics",
     "PSFModel",
+    "estimate_noise",
     "make_psf_model",
     "noll_to_nm",
     "pupil_psf",
