@@ -1,7 +1,6 @@
 """How strongly to regularise a restoration, told from the image alone."""
 
 import numpy as np
-import torch
 
 from .operators import LinearOperator
 from .richardson_lucy import richardson_lucy
@@ -73,6 +72,7 @@ def simulated_snr(
 
     Examples
     --------
+    >>> import torch
     >>> from sklearn_psf.operators import Convolution
     >>> rng = np.random.RandomState(0)
     >>> image = rng.poisson(np.kron(rng.rand(8, 8), np.full((8, 8), 50.0))).astype(np.float32)

@@ -117,8 +117,8 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
     -----
     What "auto" does is a parametric bootstrap [3]_: each image is restored once; the result is
     blurred and photographed again on the computer, with PSFs that the `std` of its map holds
-    possible, and restored with each weight, and there the error is known. Of large images the middle 384 x 384
-    pixels serve.
+    possible, and restored with each weight, and there the error is known. Of large images the
+    middle 384 x 384 pixels serve.
 
     Values below `offset` are clipped to it (after the shift by the read noise), because counts
     are not negative. Where no window of an image is valid, the image is returned as it is, with

@@ -154,7 +154,10 @@ def _polar_cells(number: int, size: int, device: torch.device):
     n_columns = min(size // 2 + 1, math.ceil(last) + 1)
     f_y = torch.fft.fftfreq(size, dtype=torch.float64)[:, None]
     f_x = torch.arange(n_columns, dtype=torch.float64) / size
-    radius, angle = torch.hypot(f_y, f_x).flatten(), torch.atan2(f_y, f_x.expand(size, -1)).flatten()
+    radius, angle = (
+        torch.hypot(f_y, f_x).flatten(),
+        torch.atan2(f_y, f_x.expand(size, -1)).flatten(),
+    )
     # The columns of frequency 0 and 1/2 hold both of each pair of opposite points, others hold one.
     twice = ((f_x == 0) | (f_x == 0.5)).expand(size, -1).flatten()
     share = torch.where(twice, 0.5, 1.0).double()

@@ -100,12 +100,16 @@ class ModeConvolution(LinearOperator):
                 f"{order!r}, got {tuple(self._coefficients.shape)}."
             )
         self._spectra = torch.fft.rfft2(modes, s=self._fft_shape)
+        if order == "scatter":
+            # Padded once, so that no transform has to pad or crop its own field.
+            self._coefficients = self._padded(self._coefficients)
 
     # One mode at a time: K fields of a large image at once would not fit the cache, nor always
     # the memory.
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
         modes = zip(self._coefficients, self._spectra, strict=True)
         if self.order == "scatter":
+            x = self._padded(x)
             return self._image_of_spectrum(
                 _accumulate((self._spectrum_of_field(c * x), e) for c, e in modes)
             )
@@ -119,7 +123,14 @@ class ModeConvolution(LinearOperator):
                 _accumulate((self._spectrum_of_image(c * y), e.conj()) for c, e in modes)
             )
         y_spectrum = self._spectrum_of_image(y)
-        return _accumulate((c, self._field_of_spectrum(y_spectrum * e.conj())) for c, e in modes)
+        full = _accumulate(
+            (c, torch.fft.irfft2(y_spectrum * e.conj(), s=self._fft_shape)) for c, e in modes
+        )
+        return full[..., : self.field_shape[0], : self.field_shape[1]].contiguous()
+
+    def _padded(self, field: torch.Tensor) -> torch.Tensor:
+        down, across = (n - m for n, m in zip(self._fft_shape, self.field_shape, strict=True))
+        return torch.nn.functional.pad(field, (0, across, 0, down))
 
 
 def _accumulate(products) -> torch.Tensor:
