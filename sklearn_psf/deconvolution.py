@@ -238,6 +238,7 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         restored = np.empty(images.shape, np.float32)
         std = np.zeros(images.shape, np.float32) if self.n_samples else None
+        shared = {}
         with self._progress(len(images) * (1 + self.n_samples)) as bar:
             for i, image in enumerate(images):
                 local = self._local_psfs(X, i, image.shape)
@@ -246,7 +247,7 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
                     bar.update(1 + self.n_samples)
                     continue
                 data = self._to_counts(image)
-                restored[i] = self._restore(data, local, bar)[0] + np.float32(self.offset)
+                restored[i] = self._restore(data, local, bar, shared)[0] + np.float32(self.offset)
                 if self.n_samples:
                     std[i] = self._spread(data, X[i], rng, bar)
         if self.n_samples:
@@ -285,7 +286,7 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
 
     def _held_out_score(self, X, images):
         rng = check_random_state(self.random_state)
-        scores = []
+        scores, shared = [], {}
         with self._progress(len(images)) as bar:
             for i, image in enumerate(images):
                 gain = self._noise_of(image)[0]
@@ -293,7 +294,7 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
                 kept = rng.binomial(counts, _TRAINING_SHARE)
                 data = (kept * (gain / _TRAINING_SHARE)).astype(np.float32)
                 local = self._local_psfs(X, i, image.shape)
-                expected = data if local is None else self._restore(data, local, bar)[1]
+                expected = data if local is None else self._restore(data, local, bar, shared)[1]
                 # a pixel whose every photon was held out must not cost infinitely much
                 mean = np.maximum(expected / gain, 0.5) * (1 - _TRAINING_SHARE)
                 held_out = torch.from_numpy((counts - kept).astype(np.float64))
@@ -383,8 +384,11 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
         options = {"window": self.window, "method": self.method, "rtol": self.rtol}
         return options | {"dtype": torch.float32, "device": check_device(self.device)}
 
-    def _restore(self, data, local, bar):
-        """Return the restored image and the blurred image it predicts, both (H, W) float32."""
+    def _restore(self, data, local, bar, shared=None):
+        """Return the restored image and the blurred image it predicts, both (H, W) float32.
+
+        Images that have the same PSFs, and fit into memory whole, share their operator in `shared`.
+        """
         background = float(self.background + self._shift())
         scale = float(np.maximum(data - np.float32(background), 0).mean(dtype=np.float64))
         local = local.crop(self.rtol)
@@ -392,7 +396,11 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
         blocks = split_blocks(data.shape, local.psfs.shape[2:], n_psfs, self.max_memory)
         restored, expected = np.empty_like(data), np.empty_like(data)
         for block in blocks:
-            operator = local.operator(block, **self._options())
+            operator = None if shared is None else shared.get("operator")
+            if operator is None:
+                operator = local.operator(block, **self._options())
+                if shared is not None and self.psf_ is not None and len(blocks) == 1:
+                    shared["operator"] = operator
             x = richardson_lucy(
                 data[block.outer],
                 operator,

@@ -178,6 +178,23 @@ def test_a_constant_image_stays():
         np.testing.assert_allclose(restored, image, rtol=0.01, atol=1e-6)
 
 
+def test_images_of_one_psf_share_its_operator(monkeypatch):
+    images = sharp_images(3, 40)
+    psfs = MODEL.psf([[0.2], [0.4]]).reshape(1, 2, 31, 31)
+    built, build = [], LocalPSFs.operator
+
+    def count(self, block, **options):
+        built.append(block)
+        return build(self, block, **options)
+
+    monkeypatch.setattr(LocalPSFs, "operator", count)
+    deconv = TVRLDeconvolver(psf=psfs, n_iter=3).fit(images)
+    together = deconv.transform(images)
+    assert len(built) == 1
+    for image, restored in zip(images, together, strict=True):
+        np.testing.assert_array_equal(deconv.transform(image[np.newaxis])[0], restored)
+
+
 def test_memmap_and_read_only_input(tmp_path):
     path = tmp_path / "images.npy"
     np.save(path, sharp_images(2, 32).astype(np.uint16))
