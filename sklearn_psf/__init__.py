@@ -1,11 +1,15 @@
 """Blind, spatially variant deconvolution of microscope images as scikit-learn estimators."""
 
 from ._psf_map import PSFMap
+from .autofocus import DeepFocusAutofocus
 from .deconvolution import TVRLDeconvolver
+from .depth import AstigmaticDepthEstimator
 from .psf_mapper import SpatialPSFMapper
 from .psf_regressor import PSFParameterRegressor
 
 __all__ = [
+    "DeepFocusAutofocus",
+    "AstigmaticDepthEstimator",
     "PSFMap",
     "PSFParameterRegressor",
     "SpatialPSFMapper",

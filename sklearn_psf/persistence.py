@@ -21,7 +21,9 @@ from sklearn.pipeline import Pipeline
 
 from ._files import check_new_file, write_atomically
 from ._psf_map import PSFMap
+from .autofocus import DeepFocusAutofocus
 from .deconvolution import TVRLDeconvolver
+from .depth import AstigmaticDepthEstimator
 from .optics import Camera, Optics, PSFModel, make_psf_model
 from .psf_mapper import SpatialPSFMapper
 from .psf_regressor import PSFParameterRegressor
@@ -33,6 +35,8 @@ _VERSION = 1
 _ESTIMATORS = {
     cls.__name__: cls
     for cls in (
+        AstigmaticDepthEstimator,
+        DeepFocusAutofocus,
         FrozenEstimator,
         PSFParameterRegressor,
         Pipeline,

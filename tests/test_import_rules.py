@@ -16,6 +16,7 @@ NAME = "sklearn_psf"
 PHYSICS = {"_validation", "optics", "operators", "metrics"}
 FLOW = {"_psf_map", "richardson_lucy", "simulation", "networks"}
 ESTIMATORS = {"psf_regressor", "psf_mapper", "autofocus", "deconvolution", "depth", "flow"}
+FOCUS = {"_focus_curve", "_focus_evidence", "_focus_scores", "_focus_search"}
 ARROWS = {
     "_files": set(),
     "_validation": set(),
@@ -23,15 +24,24 @@ ARROWS = {
     "metrics": set(),
     "operators": {"_validation"},
     "_psf_grid": set(),
+    "_signed_focus": set(),
+    "_surface": set(),
+    "_window_depths": set(),
     "_psf_map": {"optics", "_validation"},
     "richardson_lucy": {"operators", "_validation"},
     "simulation": {"optics", "operators", "_validation"},
     "networks": {"_validation", "_files"},
     "psf_regressor": PHYSICS | FLOW,
     "psf_mapper": PHYSICS | FLOW | {"_psf_grid", "psf_regressor"},
-    "autofocus": PHYSICS | FLOW | {"psf_regressor"},
-    "deconvolution": PHYSICS | FLOW,
-    "depth": PHYSICS | FLOW,
+    "_focus_spectra": set(),
+    "_focus_curve": {"_focus_spectra"},
+    "_focus_scores": {"metrics"},
+    "_focus_evidence": {"_focus_spectra"},
+    "_focus_search": {"_focus_evidence"},
+    "autofocus": PHYSICS | FLOW | FOCUS | {"psf_regressor"},
+    "_regularisation": {"operators", "richardson_lucy"},
+    "deconvolution": PHYSICS | FLOW | {"_regularisation"},
+    "depth": PHYSICS | FLOW | {"_signed_focus", "_surface", "_window_depths"},
     "flow": PHYSICS | FLOW,
     "io": PHYSICS | FLOW | ESTIMATORS | {"_files"},
     "persistence": PHYSICS | FLOW | ESTIMATORS | {"_files"},

@@ -4,9 +4,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from sklearn_psf import PSFMap
-from sklearn_psf.optics import Optics, make_psf_model
-from sklearn_psf.plotting import PSFMapDisplay, RestorationDisplay
+from sklearn_psf import DeepFocusAutofocus, PSFMap, TVRLDeconvolver
+from sklearn_psf.optics import Camera, Optics, make_psf_model
+from sklearn_psf.plotting import (
+    FocusCurveDisplay,
+    PSFMapDisplay,
+    RegularisationDisplay,
+    RestorationDisplay,
+)
+from sklearn_psf.simulation import make_focal_stack, make_textures
 
 RNG = np.random.default_rng(0)
 
@@ -192,6 +198,18 @@ def test_bad_images(images, arguments, match):
         RestorationDisplay.from_images(*images, **arguments)
 
 
+def test_the_choice_of_the_regularisation_is_marked():
+    image = np.random.default_rng(0).poisson(50, (1, 64, 64))
+    deconv = TVRLDeconvolver(psf=np.ones((3, 3)), lambda_tv="auto", n_iter=6, random_state=0)
+    display = RegularisationDisplay.from_estimator(deconv.fit(image))
+    assert [line.get_label() for line in display.lines_] == ["5 iterations", "6 iterations"]
+    np.testing.assert_allclose(display.lines_[1].get_ydata(), deconv.simulated_snr_[:, 5])
+    (star,) = [line for line in display.ax_.lines if line.get_label() == "chosen"]
+    assert star.get_xdata() == [deconv.lambda_]
+    with pytest.raises(ValueError, match="must have been fitted with lambda_tv=.auto."):
+        RegularisationDisplay.from_estimator(TVRLDeconvolver(psf=np.ones((3, 3))).fit(image))
+
+
 def test_missing_matplotlib_is_named(monkeypatch):
     real_import = builtins.__import__
 
@@ -203,3 +221,50 @@ def test_missing_matplotlib_is_named(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
     with pytest.raises(ImportError, match=r"pip install sklearn_psf\[plot\]"):
         RestorationDisplay.from_images(np.ones((1, 8, 8)), np.ones((1, 8, 8)))
+
+
+# ---- A focus search ----
+
+
+@pytest.fixture(scope="module")
+def focus_search():
+    """A calibrated autofocus, and a search that found focus at 5 um."""
+    optics = Optics(na=0.3, wavelength=0.52, pixel_size=0.43)
+    sharp = make_textures(2, size=160, kind="dead-leaves", random_state=0)
+    z = np.linspace(-60, 60, 25)
+    options = {"optics": optics, "camera": Camera(), "random_state": 0}
+    af = DeepFocusAutofocus("tenengrad", optics=optics)
+    af.fit(make_focal_stack(sharp[0], z, **options), z)
+    images = make_focal_stack(sharp[1], [20.0, 9.0, 1.0], z_focus=5.0, **options)
+    return af, af.locate(images, [20.0, 9.0, 1.0])
+
+
+def test_focus_curve_alone(focus_search):
+    af, _ = focus_search
+    display = FocusCurveDisplay.from_estimator(af)
+    (axes,) = display.ax_
+    curve = next(line for line in axes.lines if line.get_label() == "calibration")
+    np.testing.assert_array_equal(curve.get_ydata(), af.curve_)
+    assert axes.get_ylabel() == "score" and "um" in axes.get_xlabel()
+    # Moffat's curve is as the fit says: half its height at half its width
+    half = np.interp(af.moffat_[0] - af.z_focus_ + af.fwhm_ / 2, display.distance, display.moffat)
+    assert half == pytest.approx(af.moffat_[4] + af.moffat_[3] / 2, rel=0.1)
+
+
+def test_focus_curve_with_images_and_posterior(focus_search):
+    af, result = focus_search
+    display = FocusCurveDisplay.from_estimator(af, result)
+    curve, posterior = display.ax_
+    dots = [line for line in curve.lines if line.get_marker() == "o"]
+    places = [float(line.get_xdata()[0]) for line in dots]
+    np.testing.assert_allclose(places, np.array([20.0, 9.0, 1.0]) - result.z)
+    assert posterior.lines[0].get_ydata().max() == 1
+    assert f"{result.z:.2f}" in posterior.get_title()
+
+
+def test_focus_curve_refusals(focus_search):
+    af, result = focus_search
+    with pytest.raises(ValueError, match="fitted"):
+        FocusCurveDisplay.from_estimator(DeepFocusAutofocus())
+    with pytest.raises(ValueError, match="2 axes"):
+        FocusCurveDisplay.from_estimator(af, result, ax=plt.subplots()[1])

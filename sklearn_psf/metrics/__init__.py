@@ -10,6 +10,7 @@ from .focus import (
     laplacian_variance,
     sum_modified_laplacian,
     tenengrad,
+    useful_range,
     wavelet_energy,
     wavelet_sum,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "ssim",
     "sum_modified_laplacian",
     "tenengrad",
+    "useful_range",
     "wavelet_energy",
     "wavelet_sum",
 ]

@@ -11,6 +11,7 @@ __all__ = [
     "laplacian_variance",
     "sum_modified_laplacian",
     "tenengrad",
+    "useful_range",
     "wavelet_energy",
     "wavelet_sum",
 ]
@@ -68,6 +69,66 @@ def conditional_entropy(scores, z, *, bins=100):
     p = counts / counts.sum(axis=1, keepdims=True)
     posterior = np.divide(p, p.sum(axis=0), out=np.ones_like(p), where=p > 0)
     return float(abs((p * np.log(posterior)).sum()))
+
+
+def useful_range(z, scores, *, tolerance=0.02):
+    """Range of positions within which a score leads to focus.
+
+    From its extreme at focus the mean score is followed outwards as long as it does not turn back
+    by more than the tolerance; the range ends where it last moved on. Outside of it a score is
+    flat or points the wrong way.
+
+    Parameters
+    ----------
+    z : array-like of shape (n_z,)
+        Positions, in any order.
+    scores : array-like of shape (n_z,) or (m, n_z)
+        Score of each position; the mean over m stacks.
+    tolerance : float, default=0.02
+        Part of the span of the scores.
+
+    Returns
+    -------
+    float
+        Width of the range, in the unit of `z`.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite or `tolerance` is negative.
+
+    Examples
+    --------
+    >>> useful_range([-3, -2, -1, 0, 1, 2, 3], [3, 3, 1, 0, 1, 2, 2])
+    4.0
+    """
+    z, scores = np.asarray(z, dtype=float), np.asarray(scores, dtype=float)
+    scores = scores.mean(0) if scores.ndim == 2 else scores
+    if z.ndim != 1 or scores.shape != z.shape or len(z) == 0:
+        raise ValueError(f"z of shape {z.shape} does not fit scores of shape {scores.shape}.")
+    if not (np.isfinite(scores).all() and np.isfinite(z).all()):
+        raise ValueError("scores and z must be finite.")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must not be negative, got {tolerance!r}.")
+    order = np.argsort(z)
+    z, scores = z[order], scores[order]
+    ends, margin = scores[[0, -1]].mean(), tolerance * max(np.ptp(scores), 1e-300)
+    if abs(scores.max() - ends) > abs(scores.min() - ends):  # sharpness, not blur
+        scores = -scores
+    focus = int(scores.argmin())
+    below, above = scores[focus::-1], scores[focus:]
+    return float(z[focus + _last_rise(above, margin)] - z[focus - _last_rise(below, margin)])
+
+
+def _last_rise(scores, margin):
+    """Index up to which scores go up, ripples of less than the margin apart."""
+    last, highest = 0, scores[0]
+    for i, score in enumerate(scores):
+        if score > highest + margin:
+            last, highest = i, score
+        elif score < highest - margin:
+            break
+    return last
 
 
 def _measure(images, response: Callable) -> np.ndarray:

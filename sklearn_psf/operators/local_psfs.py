@@ -152,8 +152,8 @@ def central_block(shape: Sequence[int], size: int) -> Block:
     >>> central_block((5, 100), 10).core
     (slice(0, 5, None), slice(45, 55, None))
     """
-    middle = tuple(slice((n - min(n, size)) // 2, (n + min(n, size)) // 2) for n in shape)
-    return Block(middle, middle)
+    down, across = (slice((n - min(n, size)) // 2, (n + min(n, size)) // 2) for n in shape)
+    return Block((down, across), (down, across))
 
 
 def _reaching(centres: np.ndarray, span: slice, pad: int) -> slice:

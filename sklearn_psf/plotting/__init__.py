@@ -1,10 +1,19 @@
-"""Displays of PSF maps and restorations, in scikit-learn's style.
+"""Displays of PSF maps, depths, focus searches and restorations, in scikit-learn's style.
 
 Nothing here needs to know the rest of the package: a map is anything with the attributes of a
 `PSFMap`. matplotlib is optional and imported when something is drawn.
 """
 
+from .depth import DepthMapDisplay
+from .focus_curve import FocusCurveDisplay
 from .psf_map import PSFMapDisplay
+from .regularisation import RegularisationDisplay
 from .restoration import RestorationDisplay
 
-__all__ = ["PSFMapDisplay", "RestorationDisplay"]
+__all__ = [
+    "DepthMapDisplay",
+    "FocusCurveDisplay",
+    "PSFMapDisplay",
+    "RegularisationDisplay",
+    "RestorationDisplay",
+]

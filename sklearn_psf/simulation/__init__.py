@@ -1,20 +1,27 @@
 """Seeded generators: sharp textures, blurred patches, scenes with their ground truth."""
 
+from .focal_stack import make_focal_stack
 from .patches import PatchStream, make_blurred_patches
 from .scenes import make_scene, make_tilted_scene
 from .sources import SKIMAGE_IMAGES, bin_to_pixel_limit, find_binning, load_folder, load_skimage
+from .surfaces import SURFACE_SHAPES, depth_to_parameters, make_surface, make_tilted_plane
 from .textures import TEXTURE_KINDS, make_textures
 
 __all__ = [
     "SKIMAGE_IMAGES",
+    "SURFACE_SHAPES",
     "TEXTURE_KINDS",
     "PatchStream",
     "bin_to_pixel_limit",
+    "depth_to_parameters",
     "find_binning",
     "load_folder",
     "load_skimage",
     "make_blurred_patches",
+    "make_focal_stack",
     "make_scene",
+    "make_surface",
     "make_textures",
+    "make_tilted_plane",
     "make_tilted_scene",
 ]

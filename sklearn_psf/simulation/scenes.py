@@ -14,7 +14,7 @@ from .._validation import check_generator, check_images, check_number
 from ..operators import ModeConvolution, compute_psf_modes, windows
 from ..optics import Camera, PSFModel, make_psf_model
 
-__all__ = ["make_scene", "make_tilted_scene"]
+__all__ = ["check_sharp", "make_scene", "make_tilted_scene"]
 
 _RTOL = 1e-3  # largest relative error (L2) that a PSF suffers from being written in modes
 _AIM = 0.9 * _RTOL  # what modes are cut to, so that rounding does not ask for more
@@ -80,7 +80,7 @@ def make_scene(
     >>> blurred.shape, bool(blurred[:, 64:].std() < 0.3 * truth[:, 64:].std())
     ((64, 96), True)
     """
-    image = _check_sharp(image)
+    image = check_sharp(image)
     model = _check_model(psf_model)
     parameters = _check_parameters(parameters, image.shape, model)
     check_number("spacing", spacing, low=1, integer=True)
@@ -149,7 +149,7 @@ def make_tilted_scene(
     >>> p[0, [0, -1]].round(3).tolist()
     [[0.5, 0.2, 1.571], [1.0, 0.2, 0.0]]
     """
-    image = _check_sharp(image)
+    image = check_sharp(image)
     model = _check_model(psf_model)
     low = model.bounds[0, 0] if low is None else low
     high = model.bounds[0, 1] if high is None else high
@@ -173,7 +173,8 @@ def make_tilted_scene(
     )
 
 
-def _check_sharp(image):
+def check_sharp(image):
+    """Check one sharp image (H, W) and return it as float64; light cannot be negative."""
     array = np.asarray(image)
     if array.ndim != 2:
         raise ValueError(f"image must be one image (H, W), got shape {array.shape}.")

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import convolve, gaussian_filter, laplace, sobel
 
 from sklearn_psf import metrics
-from sklearn_psf.metrics import FOCUS_MEASURES, conditional_entropy
+from sklearn_psf.metrics import FOCUS_MEASURES, conditional_entropy, useful_range
 
 
 @pytest.fixture
@@ -126,3 +126,36 @@ def test_bad_scores(arguments, message):
 def test_bad_bins(bins):
     with pytest.raises(ValueError, match="bins"):
         conditional_entropy([0.0, 1.0], [0, 1], bins=bins)
+
+
+# ---- The useful range ----
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_range_ends_where_the_score_turns_or_saturates(sign):
+    z = np.arange(-10.0, 11.0)
+    scores = np.minimum(abs(z), 6)  # flat beyond 6 on the right
+    scores[z < -4] = 3.0  # turns back beyond 4 on the left
+    assert useful_range(z, sign * scores) == 10
+    order = np.random.default_rng(0).permutation(len(z))
+    assert useful_range(z[order], sign * scores[order]) == 10
+
+
+def test_range_is_of_the_mean_over_stacks_and_forgives_ripples():
+    z = np.linspace(-5, 5, 101)
+    ripple = 0.02 * np.sin(40 * z)
+    assert useful_range(z, [abs(z) + ripple, abs(z) - ripple]) == pytest.approx(10, abs=0.2)
+    assert useful_range(z, abs(z) + ripple) > 9.5
+
+
+@pytest.mark.parametrize(
+    ("z", "scores", "options", "words"),
+    [
+        ([0, 1], [0, 1, 2], {}, "shape"),
+        ([0, np.inf], [0, 1], {}, "finite"),
+        ([0, 1], [0, 1], {"tolerance": -1}, "tolerance"),
+    ],
+)
+def test_range_of_bad_input(z, scores, options, words):
+    with pytest.raises(ValueError, match=words):
+        useful_range(z, scores, **options)

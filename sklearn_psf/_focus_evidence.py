@@ -1,0 +1,312 @@
+"""The posterior over focus: scores against the calibration curve, and the spectra together."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ._focus_spectra import (
+    CrossSpectra,
+    defocus_transfer,
+    make_rings,
+    ring_products,
+    wishart_log_likelihood,
+)
+
+__all__ = ["Evidence", "FocusModel", "expected_error", "find_posterior", "summarize"]
+
+_TEMPER = 0.25  # neighbouring rings, and errors of the model, are not independent
+_OUTLIER = 1e-2  # chance that a score says nothing
+_PRUNE = 20.0  # nats below the best at which scores alone rule a position out
+_FLOOR = 0.02  # of the coarse step: a thousandth of a wave, which the model is never better than
+_TABLE_STEP = 0.01  # waves RMS
+_STEP_WAVES = 0.05  # coarse grid: a third of the depth of field, waves RMS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FocusModel:
+    """What a calibration knows.
+
+    Parameters
+    ----------
+    offsets, curve, curve_std : ndarray of shape (n,)
+        Score and its spread by distance ``z - z_focus``, micrometres.
+    fwhm : float
+        Width of Moffat's curve, micrometres.
+    upward : bool
+        Whether the score is highest in focus.
+    free_gain : bool
+        Whether the height of the curve depends on the sample.
+    cutoff, rate : float or None
+        Cycles per pixel, and waves RMS of defocus per micrometre; None: spectra say nothing.
+    score : callable
+        From images (n, H, W) to scores (n,).
+    roi : (int, int, int, int) or None
+        Top, left, height and width of the part of an image that is looked at.
+    regions : (int, int)
+        Rows and columns of regions.
+    """
+
+    offsets: np.ndarray
+    curve: np.ndarray
+    curve_std: np.ndarray
+    fwhm: float
+    upward: bool
+    free_gain: bool
+    cutoff: float | None
+    rate: float | None
+    score: object
+    roi: tuple | None = None
+    regions: tuple = (1, 1)
+
+    def crop(self, images):
+        """Return the region of interest of images (n, H, W)."""
+        if self.roi is None:
+            return images
+        top, left, height, width = self.roi
+        if top + height > images.shape[1] or left + width > images.shape[2]:
+            raise ValueError(f"roi={self.roi} does not lie within images of {images.shape[1:]}.")
+        return images[:, top : top + height, left : left + width]
+
+    @property
+    def step(self):
+        """Coarse step of the posterior's grid, micrometres."""
+        return self.fwhm / 40 if self.rate is None else _STEP_WAVES / self.rate
+
+    def response(self, distance):
+        """Return score and standard deviation at distances from focus."""
+        return (
+            np.interp(distance, self.offsets, self.curve),
+            np.interp(distance, self.offsets, self.curve_std),
+        )
+
+
+@lru_cache(maxsize=8)
+def _transfer_table(shape, cutoff, n_steps):
+    focus = np.arange(n_steps + 2) * _TABLE_STEP
+    return defocus_transfer(make_rings(shape).frequency, focus, cutoff).astype(np.float32)
+
+
+class Evidence:
+    """Images told so far: positions, scores, cross spectra.
+
+    Attributes
+    ----------
+    z, scores : list of float
+        Per image.
+    spectra : CrossSpectra
+        Of all images.
+    """
+
+    def __init__(self, model):
+        self.model, self.z, self.scores = model, [], []
+        self.spectra, self.use_spectra = CrossSpectra(), model.rate is not None
+        self.shape = None
+
+    def __len__(self):
+        return len(self.z)
+
+    @property
+    def has_texture(self):
+        """Whether any image showed structure."""
+        return bool(np.isfinite(self.scores).any())
+
+    def add(self, z, image, score=None):
+        """Take in one image (H, W), and its score if it is known already."""
+        image = self.model.crop(np.asarray(image)[np.newaxis])[0]
+        if self.shape not in (None, image.shape):
+            raise ValueError(
+                f"image has shape {image.shape}, the first one of this search {self.shape}."
+            )
+        if score is None:
+            score = float(self.model.score(image[np.newaxis])[0])
+        self.shape = image.shape
+        if self.use_spectra:
+            self.spectra.add(image)
+        self.z.append(float(z))
+        self.scores.append(float(score))
+
+    def transfers(self, positions, centres, at=slice(None)):
+        """H of images at positions (n,) if focus is at centres (G,): (G, n, F), or some of F."""
+        focus = np.abs(np.subtract.outer(centres, positions)) * self.model.rate / _TABLE_STEP
+        longest = 384 * (int(min(focus.max(), 8 / _TABLE_STEP)) // 384 + 1)
+        table = _transfer_table(self.shape, self.model.cutoff, longest)[:, at]
+        low = np.minimum(focus.astype(int), longest)
+        part = np.clip(focus - low, 0, 1).astype(np.float32)[..., np.newaxis]
+        return table[low] * (1 - part) + table[low + 1] * part
+
+    def score_log_likelihood(self, centres):
+        """Return what the scores alone say of focus at centres (G,), nats."""
+        known = np.isfinite(self.scores)
+        scores, z = np.array(self.scores)[known], np.array(self.z)[known]
+        expected, std = self.model.response(z - np.asarray(centres)[:, np.newaxis])
+        if not self.model.free_gain:
+            density = np.exp(-0.5 * ((scores - expected) / std) ** 2) / std
+            return np.log((1 - _OUTLIER) * density + _OUTLIER / std.mean()).sum(1)
+        # The height is the sample's: fit it for each hypothesis, from the images themselves.
+        gain = (expected * scores).sum(1) / np.maximum((expected**2).sum(1), 1e-300)
+        residual = scores - np.maximum(gain, 0)[:, np.newaxis] * expected
+        noise = np.maximum(gain, 1e-12)[:, np.newaxis] * std
+        return -(0.5 * (residual / noise) ** 2 + np.log(noise)).sum(1)
+
+    def log_likelihood(self, centres):
+        """Return what scores and spectra say of focus at centres (G,), nats."""
+        total = self.score_log_likelihood(centres)
+        if not self.use_spectra or len(self) < 2:
+            return total
+        if self.model.free_gain:  # height and shape are the sample's: the spectra know better
+            total = np.zeros(len(total))
+        keep = total > total.max() - _PRUNE
+        products = ring_products(self.transfers(self.z, centres[keep]), self.spectra.rings)
+        spectral = wishart_log_likelihood(
+            self.spectra.matrices, self.spectra.noise, self.spectra.rings.counts, products
+        )[0]
+        total[keep] += _TEMPER * spectral
+        total[~keep] = -np.inf
+        return total
+
+
+def find_posterior(evidence, low, high):
+    """Posterior of focus on a grid that is fine where it matters.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The images.
+    low, high : float
+        Where focus may be, micrometres.
+
+    Returns
+    -------
+    grid, density : ndarray of shape (G,)
+        Sorted positions, and density per micrometre.
+    """
+    step = min(evidence.model.step, (high - low) / 16)
+    grid = np.linspace(low, high, int(np.ceil((high - low) / step)) + 1)
+    if not evidence.has_texture:
+        return grid, np.full(len(grid), 1 / max(high - low, 1e-9))
+    value = evidence.log_likelihood(grid)
+    for n_peaks in (3, 2, 1):
+        fine = np.concatenate([peak + step * _FINE for peak in _peaks(grid, value, n_peaks)])
+        fine = np.setdiff1d(fine[(fine >= low) & (fine <= high)], grid)
+        if len(fine) == 0:
+            break
+        grid, value = np.append(grid, fine), np.append(value, evidence.log_likelihood(fine))
+        order = np.argsort(grid)
+        grid, value, step = grid[order], value[order], step / 6
+    density = np.exp(value - value.max())
+    return grid, density / np.trapezoid(density, grid)
+
+
+_FINE = np.linspace(-1, 1, 13)[1:-1]
+
+
+def _peaks(grid, value, n_peaks):
+    inner = np.r_[-np.inf, value, -np.inf]
+    tops = np.flatnonzero((inner[1:-1] >= inner[:-2]) & (inner[1:-1] >= inner[2:]))
+    tops = tops[np.argsort(value[tops])[::-1]][:n_peaks]
+    return grid[tops[value[tops] > value.max() - _PRUNE]]
+
+
+def expected_error(evidence, candidates, hypotheses):
+    """Error of focus to expect after one more image, for each place to take it.
+
+    If focus is at hypothesis m, the new image speaks against hypothesis m' by their divergence;
+    what remains of the other hypotheses is the expected error. The error within a hypothesis
+    comes from the divergence of close neighbours, which is Fisher's information.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The images so far.
+    candidates : ndarray of shape (C,)
+        Where the next image may be taken, micrometres.
+    hypotheses : ndarray of shape (M,)
+        Equally likely positions of focus, micrometres.
+
+    Returns
+    -------
+    ndarray of shape (C,)
+        Mean absolute error, micrometres.
+    """
+    shift = 0.2 * evidence.model.step
+    both = np.r_[hypotheses, hypotheses + shift]
+    divergence = _score_divergence(evidence, candidates, both)
+    if evidence.use_spectra:
+        divergence = divergence + _TEMPER * _spectral_divergence(evidence, candidates, both)
+    n = len(hypotheses)
+    between = divergence[:, :n, :n]
+    weight = np.exp(-np.minimum(between, 500))
+    distance = np.abs(np.subtract.outer(hypotheses, hypotheses))
+    confusion = ((weight * distance).sum(2) / weight.sum(2)).mean(1)
+    index = np.arange(n)
+    information = 2 * divergence[:, index, n + index] / shift**2
+    spacing = np.gradient(hypotheses) if n > 1 else np.ones(1)
+    prior = 1 / np.maximum(spacing, 1e-6) ** 2
+    return confusion + (1 / np.sqrt(information + prior)).mean(1)
+
+
+def _score_divergence(evidence, candidates, hypotheses):
+    expected, std = evidence.model.response(candidates[:, None] - hypotheses)
+    if evidence.model.free_gain:  # heights differ among samples: scores say little
+        std = 2 * std
+    difference = expected[:, :, None] - expected[:, None, :]
+    return 0.5 * difference**2 / (std[:, :, None] * std[:, None, :])
+
+
+def _spectral_divergence(evidence, candidates, hypotheses):
+    """Squared distance between the new spectra that two hypotheses predict, over their variance.
+
+    Given the images so far, hypothesis m says that the sample is ``a_m^T Y`` up to a variance, and
+    that the new image is H times that.
+    """
+    spectra = evidence.spectra
+    rings, noise = spectra.rings, spectra.noise.mean()
+    centre = (rings.leakage @ rings.frequency) / rings.leakage.sum(1)
+    pick = np.abs(np.subtract.outer(centre, rings.frequency)).argmin(1)
+    known = evidence.transfers(evidence.z, hypotheses, pick).transpose(0, 2, 1)  # M, K, n
+    signal = np.maximum(np.einsum("kii->ki", spectra.matrices) - spectra.noise, 0)
+    error = noise + 0.01 * signal.mean(1)  # K; model error included
+    square = (known**2).sum(-1)  # M, K
+    power = np.maximum((signal.mean(1) / np.maximum(square / len(evidence), 1e-3)), 1e-12)
+    precision = square / error + 1 / power
+    filters = known / error[:, None] / precision[..., None]  # sample = filters . Y
+    new = evidence.transfers(candidates, hypotheses, pick).transpose(1, 0, 2)  # C, M, K
+    variance = new**2 / precision + 2 * error
+    values, vectors = np.linalg.eigh(spectra.matrices)
+    root = vectors * np.sqrt(np.maximum(values, 0))[:, None, :]  # C_k = root root^T
+    estimate = np.einsum("mkn,kni->mki", filters, root)
+    scaled = new[..., None] * estimate * np.sqrt(rings.counts / 2 / variance)[..., None]
+    flat = scaled.reshape(len(candidates), len(hypotheses), -1)
+    gram = flat @ flat.transpose(0, 2, 1)
+    norm = np.einsum("cmm->cm", gram)
+    return np.maximum(norm[:, :, None] + norm[:, None, :] - 2 * gram, 0) / 2
+
+
+def summarize(grid, density, step):
+    """Position and standard deviation of a posterior.
+
+    Parameters
+    ----------
+    grid, density : ndarray of shape (G,)
+        The posterior.
+    step : float
+        The mean is taken within two steps of the highest density; micrometres.
+
+    Returns
+    -------
+    z, std : float
+        Mean of the highest mode, and the root mean square distance of all modes from it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> summarize(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 0.0]), 1.0)
+    (1.0, 0.02)
+    """
+    mass = density * np.gradient(grid)
+    mass = mass / mass.sum()
+    near = mass * (np.abs(grid - grid[density.argmax()]) <= 2 * step)
+    z = float((near * grid).sum() / near.sum())
+    variance = float((mass * (grid - z) ** 2).sum())
+    return z, float(np.hypot(np.sqrt(variance), _FLOOR * step))

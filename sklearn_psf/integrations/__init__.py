@@ -1,0 +1,3 @@
+"""Optional extras: control of a microscope. Nothing here is imported by the package itself."""
+
+__all__ = []
