@@ -30,7 +30,7 @@ MAX_SHIFT = 8
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of pairs")
+    parser.add_argument("--data", type=Path, help="folder of pairs")
     parser.add_argument("--families", nargs="+", default=["zernike-1", "gaussian-1"])
     parser.add_argument("--binning", type=int, default=2, help="pixels binned to one, each way")
     parser.add_argument("--auto", action="store_true", help="choose weight and iterations")
@@ -38,6 +38,9 @@ def main(arguments=None):
     parser.add_argument("--output", type=Path, help="JSON file to write")
     parser.add_argument("--picture", type=Path, help="PNG file to draw")
     args = parser.parse_args(arguments)
+    if args.data is None:
+        print("real_pair.py needs --data, a folder of pairs; nothing was done.")
+        return
     torch.set_num_threads(1)
     results = {}
     for folder in sorted(path for path in args.data.iterdir() if path.is_dir()):

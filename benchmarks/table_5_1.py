@@ -5,9 +5,9 @@
 Textures are seen from -120 to 120 um by a 10x / 0.3 objective on 0.65 um pixels, at 8000 peak
 photons in focus. Scores are taken of the image divided by its mean and scaled to [0, 1] by the
 smallest and largest of all; the spread is the standard deviation over textures, averaged over
-|z| <= 50 um; the entropy has 100 bins for every score; as a sum over planes it grows with their
-number, which the mean per plane does not. A score that is the same on both sides of focus has ln 2
-per plane at best.
+|z| <= 50 um; the entropy has 100 bins for every score. As a sum over planes it grows with their
+number, which the mean per plane does not; a score that is the same on both sides of focus has
+ln 2 per plane at best.
 """
 
 import argparse

@@ -9,6 +9,8 @@ __all__ = ["fill_invalid", "smooth_grid"]
 # Standard deviation of the second difference between neighbouring windows that the smoothness
 # prior allows, in standard deviations of the parameter over its whole range.
 _CURVATURE = 0.1
+# Gaps filled at a time: the map of a large image has too many windows for all distances at once.
+_CHUNK = 256
 
 
 def fill_invalid(values, invalid, positions):
@@ -43,13 +45,14 @@ def fill_invalid(values, invalid, positions):
     array([1., 2., 3.])
     """
     filled, spread = values.copy(), np.zeros(len(values))
-    if invalid.any():
-        known = values[~invalid]
-        weights = _inverse_square_distances(positions[invalid], positions[~invalid])
+    known, gaps = values[~invalid], np.flatnonzero(invalid)
+    for start in range(0, len(gaps), _CHUNK):
+        some = gaps[start : start + _CHUNK]
+        weights = _inverse_square_distances(positions[some], positions[~invalid])
         mean = weights @ known
-        filled[invalid] = mean
+        filled[some] = mean
         variance = (weights @ known**2 - mean**2).clip(0)
-        spread[invalid] = np.sqrt(variance.mean(1))
+        spread[some] = np.sqrt(variance.mean(1))
     return filled, spread
 
 

@@ -77,7 +77,7 @@ def simulated_snr(
     >>> rng = np.random.RandomState(0)
     >>> image = rng.poisson(np.kron(rng.rand(8, 8), np.full((8, 8), 50.0))).astype(np.float32)
     >>> operator = Convolution(torch.full((3, 3), 1 / 9), shape=(64, 64))
-    >>> snr = simulated_snr(image, operator, [0.0, 0.1], 20, gain=1, read_noise=0, random_state=rng)
+    >>> snr = simulated_snr(image, operator, [0, 0.01], 20, gain=1, read_noise=0, random_state=rng)
     >>> bool(snr[1, -1] > snr[0, -1])
     True
     """

@@ -286,7 +286,8 @@ def use(estimator, X):
 def test_every_public_estimator_is_tested_here():
     public = {name for name in sklearn_psf.__all__ if hasattr(getattr(sklearn_psf, name), "fit")}
     adapted = {type(make()).__mro__[2].__name__ for make, _ in CASES.values()}
-    assert public == set(estimators()) == adapted
+    # an autofocus needs a stack with its positions: see test_autofocus for what is tested below
+    assert public == set(estimators()) | {"DeepFocusAutofocus"} == adapted
 
 
 @pytest.mark.parametrize("name", estimators())

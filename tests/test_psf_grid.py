@@ -72,3 +72,12 @@ def test_scale_and_offset_of_a_column_do_not_matter():
     smooth = smooth_grid(values, variance, *PRIOR)
     other = smooth_grid(7 + 3 * values, 9 * variance, np.full(1, 7.0), np.full(1, 9.0))
     np.testing.assert_allclose(other, 7 + 3 * smooth)
+
+
+def test_many_gaps_are_filled_in_parts(monkeypatch):
+    rng = np.random.RandomState(0)
+    values, gaps, places = rng.rand(50, 2), rng.rand(50) < 0.5, rng.rand(50, 2)
+    whole = fill_invalid(values, gaps, places)
+    monkeypatch.setattr("sklearn_psf._psf_grid._CHUNK", 3)
+    for a, b in zip(whole, fill_invalid(values, gaps, places), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)

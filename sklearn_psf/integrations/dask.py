@@ -14,12 +14,9 @@ import dask
 import dask.array as da
 import numpy as np
 import zarr
-from dask.callbacks import Callback
-from distributed import as_completed, get_client
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
-from tqdm.auto import tqdm
 
 from .._psf_map import PSFMap
 from .._validation import check_images, check_number
@@ -27,6 +24,7 @@ from ..deconvolution import TVRLDeconvolver
 from ..operators import LocalPSFs, crop_psfs
 from ..psf_mapper import SpatialPSFMapper
 from ._blocks import crop_map, deal_windows, even_chunks, read_block, restore_block
+from ._dask_compute import compute
 
 __all__ = ["map_psfs", "read_windows", "restore", "write_zarr"]
 
@@ -123,7 +121,7 @@ def map_psfs(images, mapper=None, *, chunk_size=1024, verbose=0):
     readings = read_windows(images, mapper, chunk_size=chunk_size)
     blocks = readings.to_delayed()
     parts = np.empty(blocks.shape, dtype=object)
-    parts.ravel()[:] = _compute(blocks.ravel().tolist(), "PSF map", verbose)
+    parts.ravel()[:] = compute(blocks.ravel().tolist(), "PSF map", verbose)
     values = np.block(parts.tolist())
     return _assemble(images, mapper, values)
 
@@ -231,7 +229,7 @@ def write_zarr(array, path, *, verbose=0):
         write(block, target, region)
         for block, region in zip(array.to_delayed().ravel(), regions, strict=True)
     ]
-    _compute(tasks, "writing", verbose)
+    compute(tasks, "writing", verbose)
     return target
 
 
@@ -372,39 +370,3 @@ def _restore_block(block, deconvolver, maps, scales, supports, chunks_, halo, bl
 
 def _write(block, target, region):
     target[region] = block
-
-
-# ---- Computing with a progress bar --------------------------------------------------------------
-
-
-class _CountBlocks(Callback):
-    """Moves a bar on when one of some tasks is done."""
-
-    def __init__(self, keys, bar):
-        super().__init__(posttask=self._done)
-        self._keys, self._bar = set(keys), bar
-
-    def _done(self, key, result, graph, state, worker):
-        self._bar.update(key in self._keys)
-
-
-def _compute(tasks, description, verbose):
-    """Compute delayed tasks, one per block, here or on the cluster of the current client."""
-    with tqdm(total=len(tasks), desc=description, unit="block", disable=not verbose) as bar:
-        client = _current_client()
-        if client is None:
-            with _CountBlocks([task.key for task in tasks], bar):
-                return list(dask.compute(*tasks))
-        futures = client.compute(tasks)
-        results = {}
-        for future, result in as_completed(futures, with_results=True):
-            results[future.key] = result
-            bar.update()
-        return [results[future.key] for future in futures]
-
-
-def _current_client():
-    try:
-        return get_client()
-    except ValueError:  # no cluster: the threads of this process
-        return None

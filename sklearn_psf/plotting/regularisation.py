@@ -41,7 +41,7 @@ class RegularisationDisplay:
     >>> snr = np.array([[8.0, 9.0], [9.0, 11.0], [8.0, 10.0]])
     >>> display = RegularisationDisplay([0.001, 0.002, 0.004], snr, 0.002, 2).plot()
     >>> len(display.lines_)
-    2
+    1
     """
 
     def __init__(self, lambdas, snr, lambda_tv, n_iter):
