@@ -9,18 +9,17 @@ peak memory is that of the processes that work on the blocks, above what they ne
 
 import argparse
 import json
-import platform
 import resource
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
 import zarr
 from distributed import Client, LocalCluster
+from record import describe_run
 
 from sklearn_psf import PSFParameterRegressor, SpatialPSFMapper, TVRLDeconvolver
 from sklearn_psf.integrations.dask import map_psfs, restore, write_zarr
@@ -102,10 +101,7 @@ def measure(source, folder, args, peak):
     write_zarr(lazy, folder / "restored.zarr", verbose=1)
     done = time.perf_counter()
     megabytes = (peak() - before) / 2**20
-    return {
-        "date": str(date.today()),
-        "machine": platform.processor() or platform.machine(),
-        "command": " ".join(["python", "benchmarks/large_image.py", *sys.argv[1:]]),
+    return describe_run("large_image.py") | {
         "size": args.size,
         "blocks": int(np.prod(lazy.numblocks)),
         "workers": args.workers,

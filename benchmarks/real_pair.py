@@ -11,14 +11,12 @@ the sharp one by the line that fits best.
 
 import argparse
 import json
-import platform
-import sys
-from datetime import date
 from pathlib import Path
 
 import baselines
 import numpy as np
 import torch
+from record import describe_run
 from skimage.io import imread
 from skimage.registration import phase_cross_correlation
 
@@ -26,6 +24,7 @@ from sklearn_psf import PSFParameterRegressor, SpatialPSFMapper, TVRLDeconvolver
 from sklearn_psf.metrics import snr, ssim
 
 MAX_SHIFT = 8
+PUBLISHED = "20 plain, lambda 0.1"  # the setting of the published table
 
 
 def main(arguments=None):
@@ -57,10 +56,8 @@ def main(arguments=None):
     if not results:
         raise SystemExit(f"{args.data} holds no folder of a pair.")
     if args.output is not None:
-        record = {"date": str(date.today())}
-        record |= {"machine": platform.processor() or platform.machine()}
-        record["command"] = " ".join(["python", "benchmarks/real_pair.py", *sys.argv[1:]])
-        args.output.write_text(json.dumps(record | {"results": results}, indent=1) + "\n")
+        record = describe_run("real_pair.py") | {"results": results}
+        args.output.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def load_pair(folder, binning):
@@ -86,6 +83,8 @@ def restore(blurred, args):
         print(f"{family}: read {values.min():.2f} to {values.max():.2f}, ", end="")
         print(f"{(maps.invalid > 0.5).mean():.0%} of the windows without texture")
         images[f"blind, {family}"] = TVRLDeconvolver(**settings).fit_transform(maps)[0]
+        published = TVRLDeconvolver(n_iter=20, lambda_tv=0.1, accelerate=False)
+        images[f"blind, {family}, {PUBLISHED}"] = published.fit_transform(maps)[0]
         psf = maps.psfs(0).mean((0, 1), dtype=float)
         n_iter = 5 if args.smoke else 20
         images[f"scikit-image RL, mean PSF of {family}"] = baselines.richardson_lucy(

@@ -5,23 +5,22 @@
 Every method runs `--iterations` iterations on the same image, in a process of its own, whose peak
 memory above that of an idle one is counted. Sizes and numbers of PSFs (grid x grid, of a tilted
 focus) are varied; per tile, the other packages restore each cell with a margin of half a PSF.
-"bare FFTs" is what the transforms of one iteration cost by themselves, timed in the same process. Ours
-minimises the total variation besides, and estimates the light from beyond the frame.
+"bare FFTs" is what the transforms of one iteration cost by themselves, timed in the same process.
+Ours minimises the total variation besides, and estimates the light from beyond the frame.
 """
 
 import argparse
 import json
 import multiprocessing
-import platform
 import resource
 import sys
 import time
-from datetime import date
 from pathlib import Path
 
 import baselines
 import numpy as np
 import torch
+from record import describe_run
 
 from sklearn_psf.operators import LocalPSFs, split_blocks
 from sklearn_psf.optics import make_psf_model
@@ -41,14 +40,7 @@ def main(arguments=None):
         for grid in args.grids:
             rows += compare(size, grid, args)
     if args.output is not None:
-        record = {
-            "date": str(date.today()),
-            "machine": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-            "threads": args.threads,
-            "command": " ".join(["python", "benchmarks/speed_deconvolution.py", *sys.argv[1:]]),
-            "rows": rows,
-        }
+        record = describe_run("speed_deconvolution.py") | {"rows": rows}
         args.output.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -22,18 +22,17 @@ middle of each quadrant.
 
 import argparse
 import json
-import platform
 import sys
 import time
 import warnings
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import baselines
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from record import describe_run
 from weights_accuracy import CAMERA, split_by_repository
 
 from sklearn_psf import PSFMap, PSFParameterRegressor, SpatialPSFMapper, TVRLDeconvolver
@@ -175,15 +174,8 @@ def photograph(sharp, field, variant, family, seed):
 
 def deconvolver_for(variant, **settings):
     """The default deconvolver, with the order of the blur that the data have."""
-    kind = PastedDeconvolver if variant == "pasted" else TVRLDeconvolver
-    return kind(random_state=0, **settings)
-
-
-class PastedDeconvolver(TVRLDeconvolver):
-    """Restores images that were pasted from parts: no light crosses a seam."""
-
-    def _options(self):
-        return super()._options() | {"order": "gather"}
+    order = "gather" if variant == "pasted" else "scatter"
+    return TVRLDeconvolver(order=order, random_state=0, **settings)
 
 
 def parameter_field(variant, family, seed):
@@ -309,14 +301,7 @@ def print_table(variant, degradation, rows):
 
 
 def write(path, results, n_images):
-    record = {
-        "date": str(date.today()),
-        "machine": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-        "command": " ".join(["python", "benchmarks/table_4_1.py", *sys.argv[1:]]),
-        "images": n_images,
-        "results": results,
-    }
+    record = describe_run("table_4_1.py") | {"images": n_images, "results": results}
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -178,6 +178,19 @@ def test_a_constant_image_stays():
         np.testing.assert_allclose(restored, image, rtol=0.01, atol=1e-6)
 
 
+def test_gather_restores_what_is_put_together_of_evenly_blurred_parts():
+    sharp = sharp_images(1, 96, seed=3)
+    psfs = make_psf_model("gaussian-1", size=13).psf([[0.6], [2.0]])
+    parts = [Convolution(psf, (84, 84)).forward(torch.as_tensor(sharp[0]).float()) for psf in psfs]
+    blurred = np.hstack([parts[0][:, :42], parts[1][:, 42:]])[np.newaxis]
+    rows = np.array([psfs[0]] * 21 + [psfs[1]] * 21).reshape(1, 42, 13, 13)  # steps of two pixels
+    scores = [
+        TVRLDeconvolver(psf=rows, order=order).fit(blurred).score(blurred, sharp[:, 6:-6, 6:-6])
+        for order in ("gather", "scatter")
+    ]
+    assert scores[0] > scores[1] + 1
+
+
 def test_images_of_one_psf_share_its_operator(monkeypatch):
     images = sharp_images(3, 40)
     psfs = MODEL.psf([[0.2], [0.4]]).reshape(1, 2, 31, 31)
@@ -397,6 +410,7 @@ def test_progress_bar(capsys):
         ({"rtol": 2}, ValueError, "rtol"),
         ({"n_samples": -1}, ValueError, "n_samples"),
         ({"lambda_tv": "best"}, TypeError, "lambda_tv"),
+        ({"order": "spread"}, ValueError, "order"),
         ({"n_iter": "many"}, TypeError, "n_iter"),
         ({"n_samples": 3}, ValueError, "n_samples=3 draws PSFs from the std of a PSFMap"),
         ({"max_memory": 0}, ValueError, "max_memory"),

@@ -1,6 +1,6 @@
 """Linear maps of image formation, each with its exact adjoint."""
 
-from .convolution import Convolution, LinearOperator
+from .convolution import ORDERS, Convolution, LinearOperator
 from .gradient import divergence, gradient, total_variation, tv_curvature
 from .local_psfs import Block, LocalPSFs, central_block, split_blocks
 from .psf_modes import compute_psf_modes, crop_psfs
@@ -9,6 +9,7 @@ from .tile_convolution import TileConvolution
 from .windows import WINDOWS, windows
 
 __all__ = [
+    "ORDERS",
     "WINDOWS",
     "Block",
     "Convolution",

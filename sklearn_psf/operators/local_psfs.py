@@ -180,7 +180,7 @@ def split_blocks(
         Height and width of the image, pixels.
     kernel_shape : (int, int)
         Height and width of the PSFs, pixels. The halo on each side of a block is one and a half
-        times that.
+        times that and 32 pixels.
     n_psfs : int, default=1
         Number of PSFs: an upper bound of the modes.
     max_bytes : float or None, default=None
@@ -198,8 +198,8 @@ def split_blocks(
 
     Examples
     --------
-    >>> [block.core[1] for block in split_blocks((64, 100), (5, 5), max_bytes=600_000)]
-    [slice(0, 50, None), slice(50, 100, None)]
+    >>> [block.core[1] for block in split_blocks((64, 400), (5, 5), max_bytes=2_000_000)]
+    [slice(0, 133, None), slice(133, 267, None), slice(267, 400, None)]
     """
     if max_bytes is None:
         return _cut(shape, (0, 0), (1, 1))
@@ -221,8 +221,9 @@ def split_blocks(
 
 def _halo(kernel: int) -> int:
     # A pixel looks at the blurred image around it, and that at the sharp one around it: what is a
-    # PSF away matters, what is further away hardly does.
-    return kernel + kernel // 2
+    # PSF away matters, what is further away hardly does. Total variation reaches beyond a small
+    # PSF, by a pixel for each iteration at most.
+    return kernel + kernel // 2 + 32
 
 
 def _bytes_of(sizes, shape, kernel_shape, n_psfs) -> int:
