@@ -10,6 +10,7 @@ from sklearn_psf.operators import (
     LocalPSFs,
     ModeConvolution,
     TileConvolution,
+    central_block,
     compute_psf_modes,
     crop_psfs,
     make_operator,
@@ -297,7 +298,7 @@ def test_shapes_that_do_not_fit():
 @given(
     shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     kernel=st.sampled_from([(3, 3), (31, 15)]),
-    limit=st.floats(2e6, 2e7),
+    limit=st.floats(4e6, 2e7),
 )
 def test_blocks_tile_the_image(shape, kernel, limit):
     seen = np.zeros(shape, int)
@@ -333,3 +334,23 @@ def test_the_operator_of_a_block_is_that_part_of_the_whole(window):
     torch.testing.assert_close(
         part.forward(x[16 : 42 + 4, 35 : 57 + 4]), full.forward(x)[16:42, 35:57]
     )
+
+
+@pytest.mark.parametrize("size", [(3, 9), (9, 3), (5, 5), (11, 13)])
+def test_resized_psfs_keep_their_centre_and_sum(size):
+    local = LocalPSFs.on_cells(gaussian_psfs((2, 3), 5), (20, 30))
+    resized = local.resized(size)
+    assert resized.psfs.shape == (2, 3, *size)
+    np.testing.assert_allclose(resized.psfs.sum((2, 3)), local.psfs.sum((2, 3)))
+    middle = resized.psfs[..., size[0] // 2, size[1] // 2]
+    assert (middle >= resized.psfs.max((2, 3)) - 1e-12).all()
+    np.testing.assert_array_equal(local.resized((5, 5)).psfs, local.psfs)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((7, 100), 10), ((10, 10), 10), ((11, 31), 8)])
+def test_the_central_block_is_central(shape, size):
+    block = central_block(shape, size)
+    assert block.core == block.outer
+    for part, n in zip(block.core, shape, strict=True):
+        assert part.stop - part.start == min(n, size)
+        assert abs(part.start - (n - part.stop)) <= 1
