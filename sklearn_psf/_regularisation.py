@@ -26,7 +26,7 @@ def simulated_snr(
     start: float = 4e-3,
     truth_operator: LinearOperator | None = None,
     accelerate: bool = True,
-    random_state=None,
+    random_state: np.random.RandomState,
 ):
     r"""Signal-to-noise ratio that restorations would reach, by a parametric bootstrap.
 

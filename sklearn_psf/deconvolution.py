@@ -1,8 +1,5 @@
 """TVRLDeconvolver: restoration with a PSF that varies across the image."""
 
-from dataclasses import replace
-from warnings import warn
-
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -10,11 +7,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from ._image_psfs import check_psf, draw_deviates, local_psfs, moved_parameters
 from ._psf_map import PSFMap
 from ._regularisation import LAMBDAS, choose_setting, simulated_snr
 from ._validation import check_choice, check_device, check_images, check_number
 from .metrics import snr
-from .operators import ORDERS, WINDOWS, LocalPSFs, central_block, split_blocks
+from .operators import ORDERS, WINDOWS, central_block, split_blocks
 from .optics import estimate_noise
 from .richardson_lucy import poisson_log_likelihood, richardson_lucy
 
@@ -23,8 +21,8 @@ __all__ = ["TVRLDeconvolver"]
 # Share of the photons that score() restores from; the rest are held out to be predicted.
 _TRAINING_SHARE = 0.9
 _METHODS = ("auto", "tiles", "modes")
-# "auto": where the weight starts, how long an image is iterated, and how much of it, pixels.
-_START = 0.004
+# "auto": what it starts from, how long an image is iterated, and how much of it, pixels.
+_START, _ITERATIONS = 0.004, 40
 _MOST_ITERATIONS = 60
 _CHOICE_SIZE = 384
 _NO_PSF = (
@@ -110,7 +108,8 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
         The weights tried; only with "auto".
     simulated_snr_ : ndarray of shape (n_lambdas, n_iter)
         SNR in dB of the simulated images after each iteration, mean over images; only with "auto".
-        `sklearn_psf.plotting.RegularisationDisplay` draws it.
+        `sklearn_psf.plotting.RegularisationDisplay` draws it. Missing where no image has a PSF:
+        the defaults are used.
     restored_std_ : ndarray of shape (n, H, W)
         Standard deviation of the restored images of the last `transform` over draws of the PSF
         parameters, float32; only if ``n_samples > 0``. It holds the uncertainty of the PSF, not
@@ -212,7 +211,7 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
             PSF.
         """
         self._check_parameters()
-        psf = None if self.psf is None else _check_psf(self.psf)
+        psf = None if self.psf is None else check_psf(self.psf)
         images = self._check_input(X, psf)
         self.psf_ = psf
         self.image_shape_ = tuple(images.shape[1:])
@@ -246,7 +245,7 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
         shared = {}
         with self._progress(len(images) * (1 + self.n_samples)) as bar:
             for i, image in enumerate(images):
-                local = self._local_psfs(X, i, image.shape)
+                local = local_psfs(self.psf_, X, i, image.shape)
                 if local is None:
                     restored[i] = image
                     bar.update(1 + self.n_samples)
@@ -298,7 +297,7 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
                 counts = np.rint(self._to_counts(image) / gain).astype(np.int64)
                 kept = rng.binomial(counts, _TRAINING_SHARE)
                 data = (kept * (gain / _TRAINING_SHARE)).astype(np.float32)
-                local = self._local_psfs(X, i, image.shape)
+                local = local_psfs(self.psf_, X, i, image.shape)
                 expected = data if local is None else self._restore(data, local, bar, shared)[1]
                 # a pixel whose every photon was held out must not cost infinitely much
                 mean = np.maximum(expected / gain, 0.5) * (1 - _TRAINING_SHARE)
@@ -311,8 +310,8 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
         """Return the standard deviation of restorations over draws of the PSF parameters."""
         mean, squares = 0.0, 0.0
         for k in range(1, self.n_samples + 1):
-            drawn = _moved_parameters(one_map, _deviates(one_map.std.shape, rng))
-            x = self._restore(data, self._local_psfs(drawn, 0, data.shape), bar)[0]
+            drawn = moved_parameters(one_map, draw_deviates(one_map.std.shape, rng))
+            x = self._restore(data, local_psfs(self.psf_, drawn, 0, data.shape), bar)[0]
             difference = x.astype(np.float64) - mean
             mean = mean + difference / k
             squares = squares + difference * (x - mean)
@@ -321,57 +320,70 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
     def _choose(self, X, images):
         """Set `lambda_` and `n_iter_` from restorations of simulated images."""
         self.lambdas_ = LAMBDAS if _is_auto(self.lambda_tv) else np.array([float(self.lambda_tv)])
-        with self._progress(2 * len(images)) as bar:
-            table = self._simulated_snr(X, images, _START, bar)
-            row = choose_setting(table)[0]
-            if len(table) > 1 and not _START / 3 < self.lambdas_[row] < 3 * _START:
+        self.lambda_, self.n_iter_ = (
+            default if _is_auto(value) else value
+            for value, default in ((self.lambda_tv, _START), (self.n_iter, _ITERATIONS))
+        )
+        n_iter = _MOST_ITERATIONS if _is_auto(self.n_iter) else self.n_iter
+        with self._progress(len(images)) as bar:
+            table = self._simulated_snr(X, images, n_iter, bar)
+            if table is not None and not _START / 3 < self._set_choice(table) < 3 * _START:
                 # The simulated sample resembles the real one more if it was restored better.
-                table = self._simulated_snr(X, images, self.lambdas_[row], bar)
+                bar.reset(len(images))
+                self._set_choice(self._simulated_snr(X, images, n_iter, bar))
+
+    def _set_choice(self, table):
+        """Store a table of SNR and what it says is best; return the weight."""
         self.simulated_snr_ = table
         row, n_iter = choose_setting(table if _is_auto(self.n_iter) else table[:, -1:])
-        self.lambda_ = float(self.lambdas_[row])
         if _is_auto(self.n_iter):
             self.n_iter_ = n_iter
+        if _is_auto(self.lambda_tv):
+            self.lambda_ = float(self.lambdas_[row])
+        return self.lambda_ if _is_auto(self.lambda_tv) else _START
 
-    def _simulated_snr(self, X, images, start, bar):
+    def _simulated_snr(self, X, images, n_iter, bar):
+        """Mean table over the images whose PSF is known, starting from `lambda_`; else None."""
         rng = check_random_state(self.random_state)
-        n_iter = _MOST_ITERATIONS if _is_auto(self.n_iter) else self.n_iter
+        start = self.lambda_ if _is_auto(self.lambda_tv) else _START
         tables = []
         for i, image in enumerate(images):
-            local = self._local_psfs(X, i, image.shape)
+            local = local_psfs(self.psf_, X, i, image.shape)
+            if local is not None:
+                tables += self._tables_of(X, i, image, local, start, n_iter, rng)
             bar.update(1)
-            if local is None:
-                continue
-            block = central_block(image.shape, _CHOICE_SIZE)
-            operator = local.crop(self.rtol).operator(block, **self._options())
-            gain, read_noise = self._noise_of(image)
-            for truth_operator in self._other_operators(X, i, operator, block, rng):
-                tables.append(
-                    simulated_snr(
-                        self._to_counts(image)[block.outer],
-                        operator,
-                        self.lambdas_,
-                        n_iter,
-                        gain=gain,
-                        read_noise=read_noise,
-                        background=float(self.background + self._shift()),
-                        start=start,
-                        truth_operator=truth_operator,
-                        accelerate=self.accelerate,
-                        random_state=rng,
-                    )
-                )
-        if not tables:
-            return np.zeros((len(self.lambdas_), n_iter))
-        return np.mean(tables, 0)
+        return np.mean(tables, 0) if tables else None
+
+    def _tables_of(self, X, i, image, local, start, n_iter, rng):
+        """Simulated SNR of one image, for each of the PSFs that are possible."""
+        block = central_block(image.shape, _CHOICE_SIZE)
+        operator = local.crop(self.rtol).operator(block, **self._options())
+        gain, read_noise = self._noise_of(image)
+        return [
+            simulated_snr(
+                self._to_counts(image)[block.outer],
+                operator,
+                self.lambdas_,
+                n_iter,
+                gain=gain,
+                # A read noise that was given is in the shift, which makes Poisson noise of it.
+                read_noise=read_noise if self.read_noise is None else 0.0,
+                background=float(self.background + self._shift()),
+                start=start,
+                truth_operator=truth_operator,
+                accelerate=self.accelerate,
+                random_state=rng,
+            )
+            for truth_operator in self._other_operators(X, i, operator, block, rng)
+        ]
 
     def _other_operators(self, X, i, operator, block, rng):
         """Operators of PSFs that the map holds possible, on the same field; None for its own."""
         if self.psf_ is not None or not np.nan_to_num(X.std[i]).any():
             return [None]
-        deviate = _deviates(X.std[i : i + 1].shape, rng)
-        drawn = [_moved_parameters(X[i], sign * deviate) for sign in (1, -1)]
-        local = [self._local_psfs(maps, 0, X.images.shape[1:]) for maps in drawn]
+        deviate = draw_deviates(X.std[i : i + 1].shape, rng)
+        drawn = [moved_parameters(X[i], sign * deviate) for sign in (1, -1)]
+        local = [local_psfs(self.psf_, maps, 0, X.images.shape[1:]) for maps in drawn]
         return [
             psfs.resized(operator.kernel_shape).operator(block, **self._options()) for psfs in local
         ]
@@ -420,20 +432,6 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
             restored[block.core] = operator.crop(x)[block.inner].cpu().numpy()
             expected[block.core] = operator.forward(x)[block.inner].cpu().numpy() + background
         return restored, expected
-
-    def _local_psfs(self, X, i, shape):
-        """Return the PSFs of image i with their centres, or None, warning, if none is known."""
-        if self.psf_ is not None:
-            return LocalPSFs.on_cells(self.psf_, shape)
-        if np.isfinite(X.parameters[i]).all(-1).any():
-            return LocalPSFs(X.psfs(i), np.asarray(X.rows, float), np.asarray(X.columns, float))
-        warn(
-            f"No window of image {i} shows enough texture to tell its PSF; the image is returned "
-            "as it is.",
-            UserWarning,
-            stacklevel=3,
-        )
-        return None
 
     def _shift(self):
         # grey values; sigma^2 electrons is the shift that gives a Poisson variable that variance
@@ -504,52 +502,3 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
 
 def _is_auto(value):
     return isinstance(value, str) and value == "auto"
-
-
-def _check_psf(psf):
-    """Return the PSFs as a float32 array (gy, gx, kh, kw), each of sum 1."""
-    array = np.asarray(psf)
-    if array.dtype.kind not in "uifb":
-        raise ValueError(f"psf must hold real numbers, got dtype {array.dtype}.")
-    if array.ndim not in (2, 4) or array.size == 0:
-        raise ValueError(
-            f"psf must have shape (kh, kw) or (gy, gx, kh, kw), got shape {array.shape}."
-        )
-    if array.shape[-2] % 2 == 0 or array.shape[-1] % 2 == 0:
-        raise ValueError(
-            f"psf must have an odd height and width, so that it has a centre pixel, got "
-            f"{array.shape[-2]} x {array.shape[-1]}."
-        )
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise ValueError("psf contains NaN or infinity.")
-    if (array < 0).any():
-        raise ValueError(f"psf must not be negative, got a minimum of {array.min():.3g}.")
-    total = array.sum(axis=(-2, -1), keepdims=True)
-    if (total == 0).any():
-        raise ValueError("psf must not be zero everywhere.")
-    return (array / total).reshape((1,) * (4 - array.ndim) + array.shape).astype(np.float32)
-
-
-def _deviates(shape, rng):
-    """Standard normal deviates (1, gy, gx, P), half of whose variance all windows share.
-
-    The readings of neighbouring windows look at the same texture with the same network, and err
-    together.
-    """
-    return np.sqrt(0.5) * (
-        rng.standard_normal(shape) + rng.standard_normal((*shape[:1], 1, 1, *shape[-1:]))
-    )
-
-
-def _moved_parameters(one_map, deviates):
-    """Return the map with its parameters moved by `deviates` times their std, within the bounds.
-
-    Angles are not bounded: they may turn through the end of their period.
-    """
-    model = one_map.psf_model
-    std = np.nan_to_num(np.asarray(one_map.std, float), nan=0.0, posinf=0.0, neginf=0.0)
-    moved = one_map.parameters + std * deviates
-    angles = np.array([period is not None for period in model.periods])
-    low, high = np.where(angles, np.array([[-np.inf], [np.inf]]), model.bounds.T)
-    return replace(one_map, parameters=np.clip(moved, low, high))

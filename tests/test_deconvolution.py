@@ -350,6 +350,23 @@ def test_auto_regularises_more_where_the_psf_is_uncertain(blurred_map):
     assert weights[1] > 2 * weights[0]
 
 
+def test_auto_counts_a_known_read_noise_once(noisy_gaussian, monkeypatch):
+    blurred, _, psf = noisy_gaussian
+    seen = []
+
+    def note(image, operator, lambdas, n_iter, **settings):
+        seen.append(settings)
+        return np.zeros((len(lambdas), n_iter))
+
+    monkeypatch.setattr("sklearn_psf.deconvolution.simulated_snr", note)
+    options = {"psf": psf, "lambda_tv": "auto", "gain": 2.0}
+    TVRLDeconvolver(read_noise=3.0, **options).fit(blurred[:1])
+    # in the background, as Poisson noise: 3^2 electrons are 18 grey values
+    assert (seen[0]["background"], seen[0]["read_noise"]) == (18.0, 0.0)
+    TVRLDeconvolver(**options).fit(blurred[:1])
+    assert seen[-1]["background"] == 0
+
+
 def test_auto_without_a_psf_to_choose_by(blurred_map):
     maps, _ = blurred_map
     parameters = np.full_like(maps.parameters, np.nan)
@@ -357,7 +374,11 @@ def test_auto_without_a_psf_to_choose_by(blurred_map):
         maps.images, parameters, maps.std, maps.invalid, maps.rows, maps.columns, maps.model
     )
     with pytest.warns(UserWarning, match="No window of image"):
-        restored = TVRLDeconvolver(lambda_tv="auto").fit_transform(unknown)
+        deconv = TVRLDeconvolver(lambda_tv="auto", n_iter="auto")
+        restored = deconv.fit_transform(unknown)
+    # other images may follow: nothing was learnt, so the defaults serve
+    assert (deconv.lambda_, deconv.n_iter_) == (0.004, 40)
+    assert not hasattr(deconv, "simulated_snr_")
     np.testing.assert_array_equal(restored, maps.images.astype(np.float32))
 
 

@@ -40,13 +40,14 @@ ARROWS = {
     "_focus_search": {"_focus_evidence"},
     "autofocus": PHYSICS | FLOW | FOCUS | {"psf_regressor"},
     "_regularisation": {"operators", "richardson_lucy"},
-    "deconvolution": PHYSICS | FLOW | {"_regularisation"},
+    "_image_psfs": {"operators"},
+    "deconvolution": PHYSICS | FLOW | {"_image_psfs", "_regularisation"},
     "depth": PHYSICS | FLOW | {"_signed_focus", "_surface", "_window_depths"},
     "flow": PHYSICS | FLOW,
     "io": PHYSICS | FLOW | ESTIMATORS | {"_files"},
     "persistence": PHYSICS | FLOW | ESTIMATORS | {"_files"},
     "plotting": {"_validation"},
-    "integrations": PHYSICS | FLOW | ESTIMATORS | {"io", "persistence", "plotting"},
+    "integrations": PHYSICS | FLOW | ESTIMATORS | {"_image_psfs", "io", "persistence", "plotting"},
     "": PHYSICS | FLOW | ESTIMATORS | {"io", "persistence", "plotting"},
 }
 

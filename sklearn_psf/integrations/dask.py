@@ -8,7 +8,6 @@ PSFs and more, since each iteration carries an influence that far, and less and 
 from dataclasses import replace
 from itertools import accumulate, product
 from pathlib import Path
-from warnings import warn
 
 import dask
 import dask.array as da
@@ -18,10 +17,11 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from .._image_psfs import warn_of_no_psf
 from .._psf_map import PSFMap
 from .._validation import check_images, check_number
 from ..deconvolution import TVRLDeconvolver
-from ..operators import LocalPSFs, crop_psfs
+from ..operators import LocalPSFs, central_block, crop_psfs
 from ..psf_mapper import SpatialPSFMapper
 from ._blocks import crop_map, deal_windows, even_chunks, read_block, restore_block
 from ._dask_compute import compute
@@ -279,11 +279,8 @@ def _fitted_deconvolver(deconvolver, images, maps):
 
 def _centre(images):
     """Central part of the first image, in memory, and where it lies."""
-    spans = []
-    for n in images.shape[1:]:
-        size = min(n, _FIT_SIZE)
-        spans.append(slice((n - size) // 2, (n - size) // 2 + size))
-    return images[:1, spans[0], spans[1]].compute(), *spans
+    rows, columns = central_block(images.shape[1:], _FIT_SIZE).core
+    return images[:1, rows, columns].compute(), rows, columns
 
 
 def _assemble(images, mapper, values):
@@ -336,12 +333,7 @@ def _supports(deconvolver, maps, n_images):
 def _warn_of_images_without_psf(maps):
     unknown = ~np.isfinite(maps.parameters).all(-1).any((1, 2))
     for i in np.flatnonzero(unknown):
-        warn(
-            f"No window of image {i} shows enough texture to tell its PSF; the image is returned "
-            "as it is.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn_of_no_psf(i)
 
 
 def _mean_signals(images, deconvolver):
