@@ -3,12 +3,8 @@
 import numpy as np
 from scipy.optimize import least_squares, minimize
 
-from ._focus_spectra import (
-    CrossSpectra,
-    defocus_transfer,
-    ring_products,
-    wishart_log_likelihood,
-)
+from ._focus_spectra import CrossSpectra, ring_products, wishart_log_likelihood
+from .optics import defocus_transfer
 
 __all__ = ["fit_moffat", "learn_optics", "moffat", "moffat_fwhm", "smooth_curve"]
 

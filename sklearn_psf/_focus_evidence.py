@@ -5,15 +5,17 @@ from functools import lru_cache
 
 import numpy as np
 
-from ._focus_spectra import (
-    CrossSpectra,
-    defocus_transfer,
-    make_rings,
-    ring_products,
-    wishart_log_likelihood,
-)
+from ._focus_spectra import CrossSpectra, make_rings, ring_products, wishart_log_likelihood
+from .optics import defocus_transfer
 
-__all__ = ["Evidence", "FocusModel", "expected_error", "find_posterior", "summarize"]
+__all__ = [
+    "Evidence",
+    "FocusModel",
+    "crop_images",
+    "expected_error",
+    "find_posterior",
+    "summarize",
+]
 
 _TEMPER = 0.25  # neighbouring rings, and errors of the model, are not independent
 _OUTLIER = 1e-2  # chance that a score says nothing
@@ -21,6 +23,34 @@ _PRUNE = 20.0  # nats below the best at which scores alone rule a position out
 _FLOOR = 0.02  # of the coarse step: a thousandth of a wave, which the model is never better than
 _TABLE_STEP = 0.01  # waves RMS
 _STEP_WAVES = 0.05  # coarse grid: a third of the depth of field, waves RMS
+
+
+def crop_images(images, roi):
+    """Return the region of interest of images.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, H, W)
+        The images.
+    roi : (int, int, int, int) or None
+        Top, left, height and width; None is all.
+
+    Returns
+    -------
+    ndarray of shape (n, height, width)
+        A view.
+
+    Raises
+    ------
+    ValueError
+        If the region does not lie within the images.
+    """
+    if roi is None:
+        return images
+    top, left, height, width = roi
+    if top + height > images.shape[1] or left + width > images.shape[2]:
+        raise ValueError(f"roi={tuple(roi)} does not lie within images of {images.shape[1:]}.")
+    return images[:, top : top + height, left : left + width]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,12 +91,7 @@ class FocusModel:
 
     def crop(self, images):
         """Return the region of interest of images (n, H, W)."""
-        if self.roi is None:
-            return images
-        top, left, height, width = self.roi
-        if top + height > images.shape[1] or left + width > images.shape[2]:
-            raise ValueError(f"roi={self.roi} does not lie within images of {images.shape[1:]}.")
-        return images[:, top : top + height, left : left + width]
+        return crop_images(images, self.roi)
 
     @property
     def step(self):

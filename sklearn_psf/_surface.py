@@ -5,6 +5,8 @@ from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.linalg import spsolve
 
+from .operators import windows
+
 __all__ = ["edge_aware_surface", "interpolate_grid", "smooth_surface"]
 
 _MOST = 900  # depths that a surface is fitted to; more are averaged in blocks first
@@ -262,13 +264,10 @@ def interpolate_grid(values, rows, columns, shape):
     >>> interpolate_grid(np.array([[[1.0, 3.0]]]), [0], [0, 2], (1, 4))
     array([[[1., 2., 3., 3.]]])
     """
-    down, across = (
-        np.stack([np.interp(np.arange(n), c, row) for row in np.eye(len(c))], -1)
-        for c, n in zip((rows, columns), shape, strict=True)
-    )
+    down, across = windows("bilinear", rows, columns, shape)
     known = np.isfinite(values)
     total, weight = (
-        np.einsum("yi,nij,xj->nyx", down, v, across, optimize=True)
+        np.einsum("iy,nij,jx->nyx", down, v, across, optimize=True)
         for v in (np.where(known, values, 0), known.astype(float))
     )
     enough = weight > 1e-9

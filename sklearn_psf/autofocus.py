@@ -11,7 +11,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ._focus_curve import fit_moffat, learn_optics, moffat_fwhm, smooth_curve
-from ._focus_evidence import Evidence, FocusModel, find_posterior, summarize
+from ._focus_evidence import Evidence, FocusModel, crop_images, find_posterior, summarize
 from ._focus_scores import score_by_measure, score_by_regressor
 from ._focus_search import FocusResult, FocusSearch, GoldenSearch, add_regions
 from ._validation import check_choice, check_images, check_number
@@ -444,7 +444,7 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
         return score_by_regressor(images, self.scorer_, self.patches_per_side)
 
     def _crop(self, images):
-        return FocusModel.crop(self, images)
+        return crop_images(images, self.roi)
 
     def _check_size(self, shape, regions=None):
         regions = self.regions if regions is None else regions

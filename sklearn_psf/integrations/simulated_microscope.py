@@ -170,6 +170,20 @@ def make_simulated_core(microscope):
             "The core needs pymmcore-plus: pip install sklearn_psf[microscope]"
         ) from None
 
+    core = UniMMCore()
+    devices = _make_devices(microscope, SimpleCameraDevice, StageDevice)
+    for label, device in zip(_LABELS, devices, strict=True):
+        core.loadPyDevice(label, device)
+        core.initializeDevice(label)
+    core.setAutoShutter(False)  # there is no shutter to open
+    core.setCameraDevice(_LABELS[0])
+    core.setFocusDevice(_LABELS[1])
+    return core
+
+
+def _make_devices(microscope, SimpleCameraDevice, StageDevice):
+    """Return camera and focus drive of a microscope, of the base classes of pymmcore-plus."""
+
     class SimulatedCamera(SimpleCameraDevice):
         exposure = 10.0
 
@@ -208,11 +222,4 @@ def make_simulated_core(microscope):
         def busy(self):
             return False
 
-    core = UniMMCore()
-    for label, device in zip(_LABELS, (SimulatedCamera(), SimulatedStage()), strict=True):
-        core.loadPyDevice(label, device)
-        core.initializeDevice(label)
-    core.setAutoShutter(False)  # there is no shutter to open
-    core.setCameraDevice(_LABELS[0])
-    core.setFocusDevice(_LABELS[1])
-    return core
+    return SimulatedCamera(), SimulatedStage()

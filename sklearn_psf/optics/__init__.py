@@ -5,6 +5,7 @@ from .noise import estimate_noise
 from .psf_model import PSFModel
 from .psf_models import PSF_MODELS, make_psf_model
 from .pupil import Optics, pupil_psf, radial_psf
+from .transfer import defocus_transfer
 from .zernike import noll_to_nm, zernike, zernike_basis
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Camera",
     "Optics",
     "PSFModel",
+    "defocus_transfer",
     "estimate_noise",
     "make_psf_model",
     "noll_to_nm",

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from skimage.transform import downscale_local_mean
 from sklearn.utils import check_random_state
 
 from .._validation import check_choice, check_number
@@ -180,6 +181,4 @@ def _blur(field, defocus, tilt, margin, optics, psf_model, oversampling):
 def _crop_and_bin(fine, margin, oversampling):
     cut = margin * oversampling
     fine = fine[cut : fine.shape[0] - cut, cut : fine.shape[1] - cut]
-    height, width = (n // oversampling for n in fine.shape)
-    blocks = fine.reshape(height, oversampling, width, oversampling)
-    return blocks.mean((1, 3), dtype=np.float64).astype(np.float32).clip(min=0)
+    return downscale_local_mean(fine, oversampling).astype(np.float32).clip(min=0)
