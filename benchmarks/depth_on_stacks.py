@@ -11,13 +11,11 @@ of the test itself a defocused PSF with a lens is computed at the same depths.
 
 import argparse
 import json
-import platform
-import sys
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import describe_run
 from scipy.signal import fftconvolve
 from scipy.stats import spearmanr
 from skimage.io import imread
@@ -43,17 +41,16 @@ def main():
         print("No --stacks given: only the computed stack is read.")
     textures = make_textures(N_TEXTURES, 256, kind="dead-leaves", random_state=0)
     regressor = PSFParameterRegressor(pretrained="zernike-3").fit(textures)
-    record = {}
+    rows = {}
     for name, (z, psfs) in stacks.items():
-        record[name] = read(regressor, textures, z, psfs)
-        figures = {k: v for k, v in record[name].items() if k != "planes"}
+        rows[name] = read(regressor, textures, z, psfs)
+        figures = {k: v for k, v in rows[name].items() if k != "planes"}
         print(f"{name}: {figures}")
-        for plane in record[name]["planes"]:
+        for plane in rows[name]["planes"]:
             print("  z {:6.2f}  focus {:5.2f}  cylinder {:5.2f}  signed {:5.2f}".format(*plane))
-    record |= {"date": str(date.today()), "machine": platform.processor() or platform.machine()}
-    record |= {"weights": regressor.weights_id_}
-    record |= {"command": "python " + " ".join(sys.argv).replace(str(args.stacks), "DIR")}
     if args.output is not None:
+        record = describe_run("depth_on_stacks.py")
+        record |= {"weights": regressor.weights_id_, "stacks": rows}
         args.output.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -12,16 +12,14 @@ from four planes; the reference is the top of Tenengrad over all planes of the r
 
 import argparse
 import json
-import platform
-import sys
 import time
 import warnings
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import tifffile
 import torch
+from record import describe_run
 from scipy.optimize import minimize_scalar
 from skimage.io import imread
 
@@ -54,8 +52,7 @@ def main():
     errors, seconds = focus_textures(methods, optics, args.textures)
     rows = {name: tabulate(np.array(values)) for name, values in errors.items()}
     report(rows, seconds)
-    record = {"date": str(date.today()), "machine": platform.processor() or platform.machine()}
-    record |= {"command": " ".join(["python", *sys.argv]), "published": PUBLISHED}
+    record = describe_run("figure_5_4.py") | {"published": PUBLISHED}
     record |= {"textures": args.textures, "errors_um": rows, "decision_seconds": seconds}
     if args.trials:
         record["trials"] = run_trials(methods["learnt optics"], optics, args.trials)
@@ -183,7 +180,7 @@ def run_trials(af, optics, n):
 
     errors = []
     for i in range(n):
-        texture = make_textures(1, size=SIZE + 2 * MARGIN, random_state=9000 + i)[0]
+        texture = make_textures(1, size=SIZE + 2 * MARGIN, random_state=40000 + i)[0]
         scope = SimulatedMicroscope(
             texture,
             optics,

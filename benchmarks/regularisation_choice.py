@@ -11,21 +11,19 @@ loss of each criterion against the best of all is printed, in dB of SNR: the sim
 
 import argparse
 import json
-import platform
-import sys
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
-from weights_accuracy import split_by_repository
+from record import describe_run
+from weights_accuracy import held_out_images
 
 from sklearn_psf import TVRLDeconvolver
 from sklearn_psf.metrics import snr
 from sklearn_psf.operators import LocalPSFs, split_blocks
 from sklearn_psf.optics import Camera, make_psf_model
 from sklearn_psf.richardson_lucy import poisson_log_likelihood, richardson_lucy
-from sklearn_psf.simulation import bin_to_pixel_limit, load_skimage, make_tilted_scene
+from sklearn_psf.simulation import make_tilted_scene
 
 PEAKS = (1e4, 1e3, 10**2.5)
 READ_NOISE = 2.0
@@ -41,10 +39,7 @@ def main():
     parser.add_argument("--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    images = list(load_skimage().values()) if args.data is None else None
-    images = split_by_repository(args.data)[2] if images is None else images
-    images = [bin_to_pixel_limit(image, min_size=SIZE) for image in images]
-    images = [image for image in images if min(image.shape) >= SIZE]
+    images = held_out_images(args.data, min_size=SIZE)
     losses = {}
     for i, image in enumerate(images[: 2 if args.quick else args.images]):
         for peak in PEAKS:
@@ -55,13 +50,8 @@ def main():
     for name, row in rows.items():
         print(f"{name:24s} {row['median']:16.2f} {row['within_0.3_dB']:15.0%} {row['worst']:12.2f}")
     if args.output is not None:
-        record = {"date": str(date.today()), "machine": platform.processor() or platform.machine()}
-        record |= {"command": " ".join(["python", *map(_shown, sys.argv)]), "loss_dB": rows}
+        record = describe_run("regularisation_choice.py") | {"loss_dB": rows}
         args.output.write_text(json.dumps(record, indent=1) + "\n")
-
-
-def _shown(argument):
-    return "DIR" if Path(argument).is_dir() else argument
 
 
 def summary(loss):

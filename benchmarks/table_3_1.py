@@ -12,17 +12,15 @@ an oracle that knows the sharp texture and the lens, and fits the defocus of eac
 
 import argparse
 import json
-import platform
-import sys
 import time
 import warnings
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import describe_run
 from scipy.ndimage import uniform_filter
-from weights_accuracy import split_by_repository
+from weights_accuracy import held_out_images
 
 from sklearn_psf import (
     AstigmaticDepthEstimator,
@@ -31,13 +29,7 @@ from sklearn_psf import (
     SpatialPSFMapper,
 )
 from sklearn_psf.optics import Camera, Optics, make_psf_model
-from sklearn_psf.simulation import (
-    bin_to_pixel_limit,
-    depth_to_parameters,
-    load_skimage,
-    make_textures,
-    make_tilted_plane,
-)
+from sklearn_psf.simulation import depth_to_parameters, make_textures, make_tilted_plane
 
 OPTICS = Optics(na=0.4, wavelength=0.52, pixel_size=0.325)
 CYLINDER, AXIS = 0.4, 0.3
@@ -54,6 +46,7 @@ VARIANTS = {
     "after the mapper's smoothing": ({}, 1),
     "published product": ({"method": "product"}, 0),
 }
+FIGURES = ("window", "profile", "dense", "um", "r2", "sign", "within_1_std", "within_2_std")
 
 
 def main():
@@ -73,13 +66,11 @@ def main():
     bench = Bench(args.stride)
     table = bench.tilts(textures)
     print_table(table)
-    record = {"table": table, "strides": bench.strides(textures)}
+    record = describe_run("table_3_1.py")
+    record |= {"table": table, "coverage": coverage(table), "strides": bench.strides(textures)}
     if not args.quick:
         record["sweeps"] = bench.sweeps(textures)
     record |= {
-        "date": str(date.today()),
-        "machine": platform.processor() or platform.machine(),
-        "command": "python " + " ".join(sys.argv).replace(str(args.data), "DIR"),
         "weights": bench.regressor.weights_id_,
         "textures": list(textures),
         "seconds": round(time.perf_counter() - start),
@@ -91,9 +82,7 @@ def main():
 def make_all_textures(data):
     """Sharp textures by name, in an order in which the first few are of different kinds."""
     textures = {"printed grid": printed_grid()}
-    images = load_skimage().values() if data is None else split_by_repository(data)[2]
-    images = [bin_to_pixel_limit(image, min_size=SIZE) for image in images]
-    real = [image[:SIZE, :SIZE] for image in images if min(image.shape) >= SIZE][:9]
+    real = [image[:SIZE, :SIZE] for image in held_out_images(data, min_size=SIZE)][:9]
     kinds = ("cells", "dead-leaves", "fractal", "filaments", "points")
     for seed in range(4):
         for kind in kinds:
@@ -144,21 +133,22 @@ class Bench:
         """Errors of one estimator on one plane, in % of range, and what else is judged."""
         estimator = self.estimators[name]
         truth = depth[np.ix_(np.rint(maps.rows).astype(int), np.rint(maps.columns).astype(int))]
-        z = estimator.predict(maps)[0]
+        z, std = (values[0] for values in estimator.predict(maps, return_std=True))
         valid, span = np.isfinite(z), np.ptp(depth)
         if not valid.any():
-            return dict.fromkeys(("window", "profile", "dense", "um", "r2", "sign"), np.nan) | {
-                "valid": 0.0
-            }
+            return dict.fromkeys(FIGURES, np.nan) | {"valid": 0.0}
+        errors = np.abs(z - truth)[valid]
         clear = valid & (np.abs(OPTICS.micrometres_to_waves(truth)) > 0.1)
         dense = estimator.predict_dense(maps)[0]
         figures = {
-            "window": 100 * np.mean(np.abs(z - truth)[valid]) / span,
+            "window": 100 * np.mean(errors) / span,
             "profile": 100 * profile_error(z, truth) / span,
             "dense": 100 * np.nanmean(np.abs(dense - depth)) / span,
-            "um": np.mean(np.abs(z - truth)[valid]),
+            "um": np.mean(errors),
             "r2": estimator.score(maps, truth[np.newaxis]),
             "sign": np.mean(np.sign(z) == np.sign(truth), where=clear),
+            "within_1_std": np.mean(errors < std[valid]),
+            "within_2_std": np.mean(errors < 2 * std[valid]),
             "valid": valid.mean(),
         }
         return {key: round(float(value), 4) for key, value in figures.items()}
@@ -258,6 +248,19 @@ def oracle_floor(texture, image, depth, maps):
     return round(float(100 * np.abs(best - depth[places]).mean() / np.ptp(depth)), 3)
 
 
+def coverage(rows):
+    """Share of the windows of all planes whose error is within one and two standard deviations."""
+    shares = {}
+    for variant in VARIANTS:
+        figures = [row[variant] for row in rows if row[variant]["valid"]]
+        weights = [figure["valid"] for figure in figures]
+        shares[variant] = {
+            key: round(float(np.average([figure[key] for figure in figures], weights=weights)), 3)
+            for key in ("within_1_std", "within_2_std")
+        }
+    return shares
+
+
 def median(rows, key):
     return round(float(np.nanmedian([row[key] for row in rows])), 3)
 
@@ -275,6 +278,9 @@ def print_table(rows):
                 f"{variant:28.28}{m['window']:9.2f}{m['profile']:11.2f}{m['um']:10.2f}"
                 f"{m['r2']:8.3f}{m['sign']:7.2f}{m['valid']:7.2f}{median(here, 'floor'):8.2f}"
             )
+    print("\nerrors of windows within 1 and 2 of their standard deviations, all planes together")
+    for variant, shares in coverage(rows).items():
+        print(f"{variant:28.28}" + "".join(f"{share:9.1%}" for share in shares.values()))
     print()
 
 

@@ -33,13 +33,13 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from record import describe_run
-from weights_accuracy import CAMERA, split_by_repository
+from weights_accuracy import CAMERA, held_out_images
 
 from sklearn_psf import PSFMap, PSFParameterRegressor, SpatialPSFMapper, TVRLDeconvolver
 from sklearn_psf.metrics import snr, ssim
 from sklearn_psf.operators import make_operator
 from sklearn_psf.optics import make_psf_model
-from sklearn_psf.simulation import bin_to_pixel_limit, load_skimage, make_scene
+from sklearn_psf.simulation import make_scene
 
 SIZE = 256
 FAMILIES = ("zernike-1", "gaussian-1")
@@ -107,10 +107,8 @@ def parse_arguments(arguments):
 
 def sharp_pieces(folder, n):
     """Pieces of 256 x 256 pixels, as many from each image in turn."""
-    images = load_skimage().values() if folder is None else split_by_repository(folder)[2]
-    binned = [bin_to_pixel_limit(image, min_size=SIZE) for image in images]
     queues = []
-    for image in binned:
+    for image in held_out_images(folder, min_size=SIZE):
         corners = [
             (r, c)
             for r in range(0, image.shape[0] - SIZE + 1, SIZE)

@@ -12,15 +12,13 @@ ln 2 per plane at best.
 
 import argparse
 import json
-import platform
-import sys
 import time
 import warnings
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import describe_run
 
 from sklearn_psf import DeepFocusAutofocus
 from sklearn_psf.metrics import FOCUS_MEASURES, conditional_entropy, useful_range
@@ -54,8 +52,7 @@ def main():
     rows = {name: summarize(np.array(values), z) for name, values in scores.items()}
     report(rows)
     if args.output is not None:
-        record = {"date": str(date.today()), "machine": platform.processor() or platform.machine()}
-        record |= {"command": " ".join(["python", *sys.argv]), "textures": args.textures}
+        record = describe_run("table_5_1.py") | {"textures": args.textures}
         record |= {"planes": args.planes, "bins": BINS, "published": PUBLISHED, "ours": rows}
         record |= {"score_seconds_per_image": seconds}
         args.output.write_text(json.dumps(record, indent=1) + "\n")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from record import describe_run
 
 from sklearn_psf import PSFParameterRegressor
 from sklearn_psf.metrics import parameter_r2
@@ -37,14 +38,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of sharp images with a SOURCES.csv")
     parser.add_argument("--families", nargs="+", default=FAMILIES)
-    parser.add_argument("--patches", type=int, default=1000)
+    parser.add_argument("--patches", type=int, default=2000)
     parser.add_argument("--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.data is None:
-        images = list(load_skimage().values())
-    else:
-        images = split_by_repository(args.data)[2]
+    images = held_out_images(args.data)
     figures = {}
     for family in args.families:
         regressor = PSFParameterRegressor(pretrained=family).fit(images)
@@ -52,7 +50,23 @@ def main():
         for variant, row in figures[family].items():
             print(f"{family:11} {variant:11} R2 {row['r2_mean']:.3f}  {row['r2']}", flush=True)
     if args.output is not None:
-        args.output.write_text(json.dumps(figures, indent=1) + "\n")
+        record = describe_run("weights_accuracy.py")
+        record |= {"images": len(images), "patches": args.patches, "families": figures}
+        args.output.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def held_out_images(data=None, min_size=None):
+    """Sharp images that no shipped weights were trained on.
+
+    Those of the test repositories in the folder `data`, or else scikit-image's own. With a
+    `min_size` in pixels they are binned until they are sharp at the pixel, as far as that leaves
+    them so large, and smaller ones are left out.
+    """
+    images = list(load_skimage().values()) if data is None else split_by_repository(data)[2]
+    if min_size is None:
+        return images
+    images = [bin_to_pixel_limit(image, min_size=min_size) for image in images]
+    return [image for image in images if min(image.shape) >= min_size]
 
 
 def split_by_repository(folder):

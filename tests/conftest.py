@@ -1,8 +1,11 @@
 """What every test shares: one thread, no display, hypothesis without a clock."""
 
+import importlib.util
 import os
+from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from hypothesis import settings
@@ -19,6 +22,21 @@ torch.set_num_threads(1)
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="module")
+def load_example():
+    """Import a script of `examples`, named by its path there; its figures are closed in the end."""
+
+    def load(name):
+        path = Path(__file__).parents[1] / "examples" / name
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    plt.close("all")
 
 
 # ---- Shared fixtures: a regressor small enough to be trained within seconds, and its weights ----

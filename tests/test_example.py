@@ -1,7 +1,3 @@
-import importlib.util
-from pathlib import Path
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tifffile
@@ -9,16 +5,10 @@ from skimage.data import immunohistochemistry
 
 from sklearn_psf.io import read_images
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "restoration" / "plot_blind_restoration.py"
-
 
 @pytest.fixture(scope="module")
-def example():
-    spec = importlib.util.spec_from_file_location("plot_blind_restoration", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    plt.close("all")
+def example(load_example):
+    return load_example("restoration/plot_blind_restoration.py")
 
 
 def test_simulated_sample(example, tmp_path, capsys):

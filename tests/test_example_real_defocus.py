@@ -1,7 +1,3 @@
-import importlib.util
-from pathlib import Path
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
@@ -9,16 +5,10 @@ from skimage.io import imsave
 
 from sklearn_psf.simulation import make_tilted_scene
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "restoration" / "plot_real_defocus.py"
-
 
 @pytest.fixture(scope="module")
-def example():
-    spec = importlib.util.spec_from_file_location("plot_real_defocus", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    plt.close("all")
+def example(load_example):
+    return load_example("restoration/plot_real_defocus.py")
 
 
 def test_micrograph(example, tmp_path, capsys):
