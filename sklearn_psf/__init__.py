@@ -4,10 +4,12 @@ from ._psf_map import PSFMap
 from .autofocus import DeepFocusAutofocus
 from .deconvolution import TVRLDeconvolver
 from .depth import AstigmaticDepthEstimator
+from .flow import BlurFlowEstimator
 from .psf_mapper import SpatialPSFMapper
 from .psf_regressor import PSFParameterRegressor
 
 __all__ = [
+    "BlurFlowEstimator",
     "DeepFocusAutofocus",
     "AstigmaticDepthEstimator",
     "PSFMap",

@@ -1,7 +1,6 @@
 """Regression of PSF parameters from image patches."""
 
 from numbers import Integral
-from pathlib import Path
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -9,6 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from ._held_network import HeldNetworkMixin
 from ._validation import (
     check_choice,
     check_device,
@@ -17,11 +17,9 @@ from ._validation import (
     check_number,
 )
 from .metrics import parameter_r2
-from .networks import ARCHITECTURES, build_network, load_pretrained, train_network
-from .networks.modules import load_initial_weights
+from .networks import ARCHITECTURES, build_network, train_network
 from .networks.reading import angular_difference, propagate_std, read_patches
 from .networks.training import ArrayBatches, epochs_done
-from .optics import Camera, PSFModel, make_psf_model
 from .simulation import PatchStream, make_blurred_patches
 
 __all__ = ["PSFParameterRegressor"]
@@ -31,7 +29,7 @@ _N_VALIDATION = 512
 _N_SCORE = 512
 
 
-class PSFParameterRegressor(RegressorMixin, BaseEstimator):
+class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
     """Read the parameters of the point-spread function off the texture of image patches.
 
     A convolutional network looks at a patch and at its power spectrum, on which blur leaves the
@@ -182,13 +180,11 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
             If a parameter or the data are not as described.
         """
         self._check_parameters()
-        model, card, state = self._resolve()
+        model, card, state = self._resolve("zernike-3", ("patch_size", "psf_model"))
         if self.pretrained is not None:
             check_image_list(X)
-            self._store(model, card["architecture"], card["patch_size"], state)
-            self.std_scale_ = np.asarray(card.get("std_scale", np.ones(len(model.bounds))))
-            self.weights_id_ = _weights_id(self.pretrained, card)
-            self.history_ = []
+            self.patch_size_ = int(card["patch_size"])
+            self._store_pretrained(model, card, state)
             return self
         if y is None:
             self._fit_sharp(X, model, card, state)
@@ -312,10 +308,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         return self
 
     def _check_parameters(self):
-        for name, low in (("n_patches", 1), ("max_epochs", 1), ("batch_size", 2)):
-            check_number(name, getattr(self, name), low=low, integer=True)
-        check_number("learning_rate", self.learning_rate, low=0, open_low=True)
-        check_number("validation_fraction", self.validation_fraction, low=0, high=0.9)
+        self._check_training_parameters((("n_patches", 1), ("max_epochs", 1), ("batch_size", 2)))
         check_choice("loss", self.loss, ("nll", "mse"))
         if self.architecture is not None:
             check_choice("architecture", self.architecture, ARCHITECTURES)
@@ -323,54 +316,6 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
             check_number("patch_size", self.patch_size, low=_MIN_PATCH, integer=True)
         if self.patience is not None:
             check_number("patience", self.patience, low=1, integer=True)
-        if self.max_minutes is not None:
-            check_number("max_minutes", self.max_minutes, low=0, open_low=True)
-        if self.camera is not None and not isinstance(self.camera, Camera):
-            raise TypeError(f"camera must be a Camera or None, got {self.camera!r}.")
-        if self.psf_model is not None and not isinstance(self.psf_model, (str, PSFModel)):
-            raise TypeError(f"psf_model must be a name or a PSFModel, got {self.psf_model!r}.")
-        if self.pretrained is not None and self.initial_weights is not None:
-            raise ValueError(
-                f"pretrained={self.pretrained!r} never trains and initial_weights starts a "
-                "training: give only one of them."
-            )
-        if self.checkpoint is not None and not isinstance(self.checkpoint, (str, Path)):
-            raise TypeError(f"checkpoint must be a path or None, got {self.checkpoint!r}.")
-        check_device(self.device)
-
-    def _resolve(self):
-        """Return family, card and state from the weights and the parameters that must agree."""
-        card, state, model = {}, None, self.psf_model
-        if self.pretrained is not None:
-            state, card = load_pretrained(self.pretrained)
-            self._check_agreement(
-                self.pretrained, card, ("architecture", "patch_size", "psf_model")
-            )
-        elif isinstance(self.initial_weights, dict):
-            state = self.initial_weights
-        elif self.initial_weights is not None:
-            # A training may start from the weights of another family, not of another network.
-            state, card = load_pretrained(self.initial_weights)
-            self._check_agreement(self.initial_weights, card, ("architecture",))
-        if card and (model is None or self.pretrained is not None):
-            model = make_psf_model(**card["psf_model"])
-        elif not isinstance(model, PSFModel):
-            model = make_psf_model("zernike-3" if model is None else model)
-        return model, card, state
-
-    def _check_agreement(self, given, card, names):
-        for name in names:
-            own, known = getattr(self, name), card[name]
-            if name == "psf_model" and own is not None:
-                # The size of the array in which a PSF is computed does not change what it is.
-                settings = own.settings if isinstance(own, PSFModel) else {"name": own}
-                own = {k: v for k, v in settings.items() if k != "size"}
-                known = {k: known.get(k) for k in own}
-            if own is not None and own != known:
-                raise ValueError(
-                    f"{name}={own!r} disagrees with the weights {str(given)!r}, whose card says "
-                    f"{known!r}."
-                )
 
     def _fit_sharp(self, X, model, card, state):
         patch_size = int(self.patch_size or card.get("patch_size", 128))
@@ -399,7 +344,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         )
         n_batches = max(1, self.n_patches // self.batch_size)
         sample = model.encode(model.sample(4096, rng))
-        network = self._new_network(model, card, state, rng)
+        network = self._start(model, card, state, rng)
         self._train(network, batches, sample, n_batches, validation, model, patch_size)
 
     def _fit_patches(self, X, y, model, card, state):
@@ -426,7 +371,7 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         batches = ArrayBatches(X[train], targets[train], self.batch_size, rng, device)
         n_batches = max(1, len(train) // self.batch_size)
         validation = (X[valid], y[valid])
-        network = self._new_network(model, card, state, rng)
+        network = self._start(model, card, state, rng)
         self._train(network, batches, targets[train], n_batches, validation, model, patch_size)
 
     def _split(self, images, rng):
@@ -454,16 +399,10 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
             raise ValueError("y holds no valid row: every one has NaN (textureless).")
         return y
 
-    def _new_network(self, model, card, state, rng):
-        network = build_network(
-            self.architecture or card.get("architecture", "compact"),
-            model.n_encoded,
-            seed=int(rng.randint(2**31 - 1)),
-            mixed_precision=self.batch_size >= 32,
-        )
-        if state is not None:
-            load_initial_weights(network, state)
-        return network
+    def _start(self, model, card, state, rng):
+        architecture = self.architecture or card.get("architecture", "compact")
+        mixed_precision = self.batch_size >= 32
+        return self._new_network(architecture, model, state, rng, mixed_precision)
 
     def _train(self, network, batches, sample, n_batches, validation, model, patch_size):
         architecture = network.architecture
@@ -488,7 +427,8 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
                 checkpoint=self.checkpoint,
                 device=check_device(self.device),
             )
-        self._store(model, architecture, patch_size, state)
+        self.patch_size_ = int(patch_size)
+        self._store_network(model, architecture, state)
         self.calibrate(*validation)
 
     def _validate(self, state, architecture, validation, model):
@@ -498,20 +438,6 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         network = build_network(architecture, model.n_encoded, state).to(check_device(self.device))
         encoding = read_patches(network, X)[0]
         return parameter_r2(y, model.decode(encoding), periods=model.periods)
-
-    def _store(self, model, architecture, patch_size, state):
-        self.psf_model_, self.architecture_ = model, architecture
-        self.patch_size_, self.state_ = int(patch_size), state
-        self.__dict__.pop("_network", None)
-        self._module()  # now, so that weights that do not fit are found by fit
-
-    def _module(self):
-        """The network, built from the state and never pickled: built anew after unpickling."""
-        network = self.__dict__.get("_network")
-        if network is None:
-            network = build_network(self.architecture_, self.psf_model_.n_encoded, self.state_)
-            self._network = network.to(check_device(self.device))
-        return self._network
 
     def _read(self, X):
         check_is_fitted(self)
@@ -527,11 +453,6 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
     def _std(self, encoding, variance):
         return propagate_std(self.psf_model_, encoding, variance, self.std_scale_)
 
-    def __getstate__(self):
-        state = super().__getstate__().copy()
-        state.pop("_network", None)
-        return state
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
@@ -539,7 +460,3 @@ class PSFParameterRegressor(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         tags.non_deterministic = False
         return tags
-
-
-def _weights_id(name, card):
-    return f"{Path(name).stem} version {card['weight_version']} sha256 {card['sha256'][:16]}"

@@ -3,6 +3,7 @@
 Everything here is NumPy on plain arrays and knows nothing of the rest of the package.
 """
 
+from .flow import align_sense, flow_r2, sense_accuracy
 from .focus import (
     FOCUS_MEASURES,
     conditional_entropy,
@@ -19,10 +20,13 @@ from .restoration import snr, ssim
 
 __all__ = [
     "FOCUS_MEASURES",
+    "align_sense",
     "conditional_entropy",
+    "flow_r2",
     "high_pass",
     "laplacian_variance",
     "parameter_r2",
+    "sense_accuracy",
     "snr",
     "ssim",
     "sum_modified_laplacian",

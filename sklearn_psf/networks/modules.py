@@ -6,8 +6,11 @@ Every backbone maps normalised patches (n, 1, H, W) to outputs; `PSFNetwork` wra
 import torch
 from torch import nn
 
+from .outputs import split_outputs
+from .polar import PolarNetwork
 from .resnet import ResNet, resnext50
-from .spectra import RINGS, SECTORS, normalize_patches, polar_spectrum
+from .spectra import normalize_patches, polar_spectrum
+from .unet import DenseNetwork, WindowReader
 
 __all__ = [
     "ARCHITECTURES",
@@ -28,48 +31,6 @@ def _conv(n_in: int, n_out: int, kernel: int = 3, stride: int = 2) -> nn.Sequent
         nn.BatchNorm2d(n_out),
         nn.ReLU(inplace=True),
     )
-
-
-class PolarNetwork(nn.Module):
-    """Features of a polar spectrum, by convolutions around the clock.
-
-    Turning the PSF shifts its spectrum along the sectors, so filters that reach over all rings and
-    a few neighbouring sectors, the same in every direction, see each orientation of a blur as the
-    same thing. Every layer also sees the mean over all sectors. The result is read out in angular
-    harmonics: those of order 0 tell what does not turn, those of order 2 and 4 turn with an axis.
-
-    Parameters
-    ----------
-    n_rings : int
-        Rings of the spectrum.
-    width : int
-        Filters of each layer.
-    n_layers : int
-        Layers.
-    """
-
-    def __init__(self, n_rings: int = RINGS, width: int = 192, n_layers: int = 3):
-        super().__init__()
-        widths = [n_rings] + [width] * n_layers
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
-        self.scale = nn.BatchNorm1d(n_rings)
-        self.around = nn.ModuleList(
-            nn.Conv1d(a, b, 3, padding=1, padding_mode="circular", bias=False) for a, b in pairs
-        )
-        self.mean = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
-        self.norms = nn.ModuleList(nn.BatchNorm1d(b) for _, b in pairs)
-        angle = torch.arange(SECTORS) * (torch.pi / SECTORS)
-        waves = [torch.ones(SECTORS)]
-        waves += [f(k * angle) for k in (2, 4) for f in (torch.cos, torch.sin)]
-        self.register_buffer("harmonics", torch.stack(waves, 1) / SECTORS, persistent=False)
-        self.n_features = len(waves) * width
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map polar spectra (n, n_rings, SECTORS) to (n, n_features)."""
-        x = self.scale(x)
-        for around, mean, norm in zip(self.around, self.mean, self.norms, strict=True):
-            x = torch.relu(norm(around(x) + mean(x.mean(-1))[..., None]))
-        return (x @ self.harmonics.to(x)).flatten(1)
 
 
 class Compact(nn.Module):
@@ -103,7 +64,9 @@ class Compact(nn.Module):
         return self.fc(torch.cat([hidden, polar], 1))
 
 
-ARCHITECTURES = {"compact": Compact, "resnet34": ResNet, "resnext50": resnext50}
+ARCHITECTURES = {  # of patches
+    "compact": Compact, "resnet34": ResNet, "resnext50": resnext50, "windows": WindowReader,
+}  # fmt: skip
 
 
 class PSFNetwork(nn.Module):
@@ -142,13 +105,11 @@ class PSFNetwork(nn.Module):
 
     def read(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return encoding (n, E), its variance (n, E) and the probability of being invalid (n,)."""
-        outputs = self(patches)
-        mean, log_variance = outputs[:, : self.n_encoded], outputs[:, self.n_encoded : -1]
-        encoding = mean * self.target_scale + self.target_mean
-        variance = log_variance.clamp(-12, 6).exp() * self.target_scale**2
+        parts = split_outputs(self(patches), self.target_mean, self.target_scale)
+        encoding, variance, invalid = parts
         # A constant patch says nothing, whatever a network that was trained on noise makes of it.
         constant = patches.amax((-2, -1)) == patches.amin((-2, -1))
-        return encoding, variance, outputs[:, -1].sigmoid().masked_fill(constant, 1.0)
+        return encoding, variance, invalid.masked_fill(constant, 1.0)
 
 
 def build_network(
@@ -158,13 +119,13 @@ def build_network(
     *,
     seed: int | None = None,
     mixed_precision: bool = False,
-) -> PSFNetwork:
+) -> PSFNetwork | DenseNetwork:
     """Build a network, either from a NumPy state or freshly initialised from a seed.
 
     Parameters
     ----------
     architecture : str
-        A key of `ARCHITECTURES`.
+        A key of `ARCHITECTURES`, or "unet" for a network that maps whole images.
     n_encoded : int
         Length of the family's encoding.
     state : dict of str to ndarray, optional
@@ -176,21 +137,23 @@ def build_network(
 
     Returns
     -------
-    PSFNetwork
-        In evaluation mode if a state was given.
+    PSFNetwork or DenseNetwork
+        The latter for "unet". In evaluation mode if a state was given.
 
     Raises
     ------
     ValueError
         If the architecture is unknown or the state does not fit.
     """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"architecture must be one of {', '.join(ARCHITECTURES)}; got {architecture!r}."
-        )
+    known = (*ARCHITECTURES, "unet")
+    if architecture not in known:
+        raise ValueError(f"architecture must be one of {', '.join(known)}; got {architecture!r}.")
     with torch.random.fork_rng(devices=[], enabled=True):
         torch.manual_seed(0 if seed is None else seed)
-        network = PSFNetwork(architecture, n_encoded, mixed_precision)
+        if architecture == "unet":
+            network = DenseNetwork(n_encoded, mixed_precision)
+        else:
+            network = PSFNetwork(architecture, n_encoded, mixed_precision)
     if state is None:
         return network
     try:
@@ -205,7 +168,7 @@ def _copied(value) -> torch.Tensor:
     return value.detach().clone() if isinstance(value, torch.Tensor) else torch.tensor(value)
 
 
-def load_initial_weights(network: PSFNetwork, state: dict) -> None:
+def load_initial_weights(network: PSFNetwork | DenseNetwork, state: dict) -> None:
     """Start a network from other weights: its own kind of state, or one with torchvision's names.
 
     A stem for three colours is summed over them (a grey image is three equal colours); the last

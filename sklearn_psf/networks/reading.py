@@ -5,7 +5,7 @@ from math import sqrt
 import numpy as np
 import torch
 
-__all__ = ["angular_difference", "propagate_std", "read_patches"]
+__all__ = ["angular_difference", "propagate_std", "read_image", "read_patches"]
 
 _LEAST = 1e-3  # of the bounds: nothing is known without error
 
@@ -39,6 +39,56 @@ def read_patches(network, X, batch_size=64):
             batch = torch.as_tensor(block, dtype=torch.float32, device=device)
             parts.append([part.double().cpu().numpy() for part in network.read(batch)])
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+def read_image(network, image, tile=1024, halo=128):
+    """Run a fully convolutional network on an image, in overlapping tiles.
+
+    Parameters
+    ----------
+    network : DenseNetwork
+        In evaluation mode.
+    image : ndarray of shape (H, W)
+        Of any real dtype.
+    tile : int
+        Pixels along a side that are read at a time, a multiple of 16.
+    halo : int
+        Pixels around a tile that the network sees too, a multiple of 16.
+
+    Returns
+    -------
+    encoding, variance : ndarray of shape (h, w, E)
+        Encoded parameters and their variances for squares of 4 x 4 pixels, ``h = ceil(H / 4)``;
+        float64.
+    invalid : ndarray of shape (h, w)
+        Probability that there is no texture.
+    """
+    device, step = network.target_mean.device, network.stride
+    shape = tuple(-(-n // step) for n in image.shape)
+    mean = image.mean(dtype=np.float64)
+    maps = [np.empty((*shape, network.n_encoded)) for _ in range(2)] + [np.empty(shape)]
+    with torch.inference_mode():
+        for top in range(0, image.shape[0], tile):
+            for left in range(0, image.shape[1], tile):
+                first = [max(0, start - halo) for start in (top, left)]
+                block = image[
+                    tuple(
+                        slice(a, start + tile + halo)
+                        for a, start in zip(first, (top, left), strict=True)
+                    )
+                ]
+                # Large offsets are taken off before the cast to 32 bits can round texture away.
+                block = torch.as_tensor(np.asarray(block - mean, np.float32), device=device)
+                place, source = (
+                    tuple(
+                        slice((start - offset) // step, (start - offset + tile) // step)
+                        for start, offset in zip((top, left), offsets, strict=True)
+                    )
+                    for offsets in ((0, 0), first)
+                )
+                for whole, part in zip(maps, network.read(block[None]), strict=True):
+                    whole[place] = part[0].double().cpu().numpy()[source]
+    return tuple(maps)
 
 
 def propagate_std(model, encoding, variance, scale=1.0):

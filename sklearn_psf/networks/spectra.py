@@ -7,12 +7,21 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["RINGS", "SECTORS", "normalize_patches", "periodic_spectrum", "polar_spectrum"]
+__all__ = [
+    "RINGS",
+    "SECTORS",
+    "Band",
+    "normalize_patches",
+    "periodic_spectrum",
+    "polar_cells",
+    "polar_spectrum",
+    "whitening",
+]
 
 SECTORS = 16  # directions of the half plane at which a polar spectrum is read
 
 
-class _Band(NamedTuple):
+class Band(NamedTuple):
     """Rings ``first, first + spacing, ...`` of a spectrum, after whitening at a scale in pixels."""
 
     scale: float
@@ -24,7 +33,7 @@ class _Band(NamedTuple):
 
 # The zeros of strong blur lie 1/90 cycles per pixel apart, hence fine rings up to the cut-off of
 # the Zernike families; beyond it there is only noise, or a narrow Gaussian: few rings will do.
-_BANDS = (_Band(1.5, 1 / 256, 1 / 256, 64, 256), _Band(0.7, 17 / 64, 1 / 64, 18, 128))
+_BANDS = (Band(1.5, 1 / 256, 1 / 256, 64, 256), Band(0.7, 17 / 64, 1 / 64, 18, 128))
 RINGS = sum(band.n_rings for band in _BANDS)
 _FADE = 4  # pixels at the border of a patch
 
@@ -113,21 +122,38 @@ def polar_spectrum(x: torch.Tensor) -> torch.Tensor:
     x = x.float()
     height, width = x.shape[-2:]
     spectrum = periodic_spectrum(x)
-    f_y, f_x = _frequencies(height, width, x.device)
-    f_squared = f_y**2 + f_x**2
     power_of_two = 2 ** math.ceil(math.log2(max(height, width)))
     rows = []
-    for number, band in enumerate(_BANDS):
-        whitening = 1e2 * f_squared * torch.exp(-2 * (math.pi * band.scale) ** 2 * f_squared)
-        white = torch.fft.irfft2(spectrum * whitening, s=(height, width))
+    for band in _BANDS:
+        white = torch.fft.irfft2(spectrum * whitening(band, x), s=(height, width))
         white = white * _fade(height, x.device)[:, None] * _fade(width, x.device)
         size = max(band.least_size, power_of_two)
-        cells, n_columns = _polar_cells(number, size, x.device)
+        cells, n_columns = polar_cells(band, size, x.device)
         # One axis after the other: most columns of the spectrum are not looked at.
         padded = torch.fft.fft(torch.fft.rfft(white, n=size)[..., :n_columns], n=size, dim=-2)
         power = (padded.real**2 + padded.imag**2).flatten(1) / (height * width)
         rows.append((cells @ power.T.contiguous()).T.reshape(len(x), band.n_rings, SECTORS))
     return torch.log10(torch.cat(rows, 1) + 1e-9)
+
+
+def whitening(band: Band, x: torch.Tensor) -> torch.Tensor:
+    """Transfer function of the Laplacian of a Gaussian at the scale of a band.
+
+    Parameters
+    ----------
+    band : Band
+        Its scale is used.
+    x : Tensor of shape (..., H, W)
+        The images to be whitened; their size and device are used.
+
+    Returns
+    -------
+    Tensor of shape (H, W // 2 + 1)
+        Positive, at the frequencies of `torch.fft.rfft2`.
+    """
+    f_y, f_x = _frequencies(*x.shape[-2:], x.device)
+    f_squared = f_y**2 + f_x**2
+    return 1e2 * f_squared * torch.exp(-2 * (math.pi * band.scale) ** 2 * f_squared)
 
 
 def _frequencies(height: int, width: int, device: torch.device):
@@ -143,13 +169,28 @@ def _fade(n: int, device: torch.device) -> torch.Tensor:
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # what is cached must also serve a training
-def _polar_cells(number: int, size: int, device: torch.device):
-    """Sparse averages over the polar cells of band `number`, and the columns they look at.
+def polar_cells(band: Band, size: int, device: torch.device):
+    """Sparse averages over the polar cells of a band, and the columns they look at.
 
     A cell weighs the points of the half plane by two triangles, of the width of a ring along the
     radius and of a sector, or of one frequency where sectors are narrower, along the angle.
+
+    Parameters
+    ----------
+    band : Band
+        The rings.
+    size : int
+        Rows of the spectrum, pixels.
+    device : torch.device
+        Where the result goes.
+
+    Returns
+    -------
+    cells : sparse Tensor of shape (band.n_rings * SECTORS, size * n_columns)
+        Weights that sum to 1 in each row.
+    n_columns : int
+        First columns of the half plane of `torch.fft.rfft2` that are used.
     """
-    band = _BANDS[number]
     last = (band.first + band.n_rings * band.spacing) * size
     n_columns = min(size // 2 + 1, math.ceil(last) + 1)
     f_y = torch.fft.fftfreq(size, dtype=torch.float64)[:, None]

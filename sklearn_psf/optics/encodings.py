@@ -14,10 +14,8 @@ __all__ = [
     "coherent_cylinder",
     "decode_astigmatism",
     "decode_cylinder",
-    "decode_motion",
     "encode_astigmatism",
     "encode_cylinder",
-    "encode_motion",
 ]
 
 _TINY = 1e-12
@@ -225,67 +223,3 @@ def decode_astigmatism(e: torch.Tensor) -> torch.Tensor:
     f, c = e[..., 0].clamp(min=0), e[..., 1].clamp(min=0)
     phi = _double_axis(f, c, *e[..., 2:].unbind(-1))
     return torch.stack([f, c, _wrap(phi / 2, math.pi)], -1)
-
-
-def encode_motion(p: torch.Tensor) -> torch.Tensor:
-    r"""(v_y, v_x, v_z, z0) -> six coordinates, equal exactly where the blurs are equal.
-
-    The blur is unchanged by (v, v_z) -> -(v, v_z) and by (v_z, z0) -> -(v_z, z0). With both used up
-    to make v_z, z0 >= 0, the sense of v is known, and lost as v_z or z0 goes to 0:
-
-    \|v\| cos 2t, \|v\| sin 2t, v_z, z0, g v_y, g v_x  with  g = 2 v_z z0 / (v_z + z0),
-
-    where t is the angle of v from the x axis.
-
-    Parameters
-    ----------
-    p : Tensor of shape (..., 4)
-        Lateral motion, pixels; axial motion and mean defocus, waves.
-
-    Returns
-    -------
-    Tensor of shape (..., 6)
-        Coordinates.
-
-    Examples
-    --------
-    >>> import torch
-    >>> encode_motion(torch.tensor([[0.0, 2.0, 1.0, 1.0]]))
-    tensor([[2., 0., 1., 1., 0., 2.]])
-    """
-    vy, vx, vz, z0 = p.unbind(-1)
-    sense = torch.where(vz * z0 < 0, -1.0, 1.0).to(p.dtype)
-    vy, vx, vz, z0 = vy * sense, vx * sense, vz.abs(), z0.abs()
-    norm = torch.sqrt(vy**2 + vx**2 + _TINY)
-    g = 2 * vz * z0 / (vz + z0 + _TINY)
-    return torch.stack(
-        [(vx**2 - vy**2) / norm, 2 * vx * vy / norm, vz, z0, g * vy, g * vx],
-        -1,
-    )
-
-
-def decode_motion(e: torch.Tensor) -> torch.Tensor:
-    """Invert `encode_motion`; v_z and z0 are clipped at 0.
-
-    Parameters
-    ----------
-    e : Tensor of shape (..., 6)
-        Coordinates, or an average of them.
-
-    Returns
-    -------
-    Tensor of shape (..., 4)
-        v_y, v_x, v_z, z0, with v_x >= 0 where the sense is lost.
-
-    Examples
-    --------
-    >>> import torch
-    >>> decode_motion(torch.tensor([[2.0, 0.0, 1.0, 1.0, 0.0, -2.0]])).round(decimals=4).abs()
-    tensor([[0., 2., 1., 1.]])
-    """
-    speed = _length(e[..., 0], e[..., 1])
-    angle = torch.atan2(e[..., 1], e[..., 0]) / 2
-    vy, vx = speed * torch.sin(angle), speed * torch.cos(angle)
-    against = vy * e[..., 4] + vx * e[..., 5] < 0
-    sense = torch.where(against, -1.0, 1.0).to(e.dtype)
-    return torch.stack([vy * sense, vx * sense, e[..., 2].clamp(min=0), e[..., 3].clamp(min=0)], -1)

@@ -46,6 +46,7 @@ class PSFModel:
     units: tuple[str, ...]
     periods: tuple[float | None, ...]
     n_encoded: int
+    renewal = 8  # a stream that draws PSFs for a training uses each about this often
 
     def __init__(self, cutoff: float = 0.25, size: int = 127, optics: Optics | None = None):
         if not (is_number(cutoff) and 0 < cutoff <= 0.5):

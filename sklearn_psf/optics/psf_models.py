@@ -7,18 +7,16 @@ pixels, angles in radians from the column (x) axis towards the row (y) axis.
 import math
 
 import torch
-from numpy.polynomial.legendre import leggauss
 
 from .encodings import (
     coherent_astigmatism,
     coherent_cylinder,
     decode_astigmatism,
     decode_cylinder,
-    decode_motion,
     encode_astigmatism,
     encode_cylinder,
-    encode_motion,
 )
+from .motion import Motion
 from .psf_model import PSFModel
 from .pupil import Optics, is_number, pupil_psf, radial_psf
 from .quadrature import chord_nodes, default_nodes, radial_nodes
@@ -211,62 +209,10 @@ class _BornWolf(PSFModel):
         return e.clamp(min=0)
 
 
-class _Motion(PSFModel):
-    r"""Time average over the exposure of a defocused PSF that moves along a straight path.
-
-    At time s in [-1/2, 1/2] the PSF stands at v s with defocus z0 + v_z s; its OTF is
-    :math:`\int H(f; z_0 + v_z s) e^{-2 \pi i f \cdot v s} ds`, by Gauss-Legendre quadrature.
-    """
-
-    name = "motion"
-    parameter_names = ("v_y", "v_x", "v_z", "z0")
-    units, periods = ("px", "px", "waves RMS", "waves RMS"), (None,) * 4
-    n_encoded = 6
-
-    def _bounds(self) -> list[tuple[float, float]]:
-        return [(-20.0, 20.0), (-20.0, 20.0), (0.0, 1.0), (0.0, 1.0)]
-
-    def _psf(self, p: torch.Tensor) -> torch.Tensor:
-        sampling = [self._sampling(*row) for row in p.detach().abs().tolist()]
-        return torch.stack([self._one(row, *n) for row, n in zip(p, sampling, strict=True)])
-
-    def _sampling(self, v_y: float, v_x: float, v_z: float, z0: float) -> tuple[int, int]:
-        """Return the frame of the transform, pixels, and the number of times of a motion."""
-        # The frame holds the disk of geometrical optics, and wraps nothing into the crop.
-        disk = 4 * math.sqrt(3) * (z0 + v_z / 2) / self.cutoff
-        half = max(self.size // 2 + 16, max(self.size // 2, disk) + max(v_y, v_x) / 2 + 6)
-        # Gauss-Legendre needs somewhat more nodes than half the largest phase in radians.
-        phase = 2 * math.pi * (self.cutoff * math.hypot(v_y, v_x) + math.sqrt(3) * v_z)
-        # Few sizes: the kernels are cached.
-        return 32 * math.ceil(half / 16), max(48, 16 + math.ceil(0.55 * phase))
-
-    def _one(self, p: torch.Tensor, frame: int, n_times: int) -> torch.Tensor:
-        f_y = torch.fft.fftfreq(frame, dtype=p.dtype, device=p.device)[:, None]
-        f_x = torch.fft.rfftfreq(frame, dtype=p.dtype, device=p.device)
-        nodes, weights = (torch.from_numpy(a / 2).to(p) for a in leggauss(n_times))
-        s = radial_nodes(default_nodes(frame, self.cutoff))[0].to(p)
-        wavefront = (p[3] + p[2] * nodes)[:, None] * (math.sqrt(3) * (2 * s - 1))
-        # Not normalised one by one: light that has left the frame is lost, not brought back.
-        psfs = radial_psf(wavefront, self.cutoff, frame, normalize=False)
-        shift = nodes[:, None, None] * (p[0] * f_y + p[1] * f_x)
-        otf = torch.fft.rfft2(psfs) * torch.exp(-2j * math.pi * shift)
-        mean = torch.fft.irfft2((weights[:, None, None] * otf).sum(0), s=(frame, frame))
-        start = frame // 2 - self.size // 2
-        # The transform can ring below zero by rounding alone.
-        psf = mean[start : start + self.size, start : start + self.size].clamp(min=0)
-        return psf / psf.sum()
-
-    def _encode(self, p: torch.Tensor) -> torch.Tensor:
-        return encode_motion(p)
-
-    def _decode(self, e: torch.Tensor) -> torch.Tensor:
-        return decode_motion(e)
-
-
 PSF_MODELS: dict[str, type[PSFModel]] = {
     cls.name: cls
     for cls in (
-        _Zernike1, _Zernike2, _Zernike3, _Gaussian1, _Gaussian2, _Diffraction, _BornWolf, _Motion,
+        _Zernike1, _Zernike2, _Zernike3, _Gaussian1, _Gaussian2, _Diffraction, _BornWolf, Motion,
     )
 }  # fmt: skip
 
@@ -293,8 +239,9 @@ def make_psf_model(
     optics : Optics or None
         Needed by "born-wolf".
     **settings
-        Of "diffraction" alone: `n_coefficients` (default 8, from Noll index 4) and
-        `max_coefficient` (default 0.3 waves RMS).
+        Of "diffraction": `n_coefficients` (default 8, from Noll index 4) and `max_coefficient`
+        (default 0.3 waves RMS). Of "motion": `cylinder` (waves RMS, default 0) and `axis` of a
+        lens of known astigmatism.
 
     Returns
     -------

@@ -10,8 +10,9 @@ from scipy.fft import next_fast_len
 from sklearn.utils import check_random_state
 from torch.nn import functional as F
 
-from .._validation import check_device, check_generator, check_image_list, check_number
+from .._validation import check_generator, check_image_list, check_number
 from ..optics import Camera, make_psf_model
+from .field_stream import FieldStream, crop, scaled
 
 __all__ = ["PatchStream", "make_blurred_patches", "texture_contrast"]
 
@@ -68,27 +69,6 @@ def _central(fields, patch):
     return fields[..., start : start + patch, start : start + patch]
 
 
-def _scaled(image, device):
-    """Image as a float32 tensor with minimum 0 and maximum 1; a constant image becomes 0."""
-    image = torch.as_tensor(np.array(image, dtype=np.float32, order="C"), device=device)
-    image = image - image.min()
-    return image / image.max().clamp(min=1e-20)
-
-
-def _crop(image, size, rng):
-    """Random square crop of `size` pixels; a smaller image is mirrored beyond its borders."""
-    missing = [max(0, size - n) for n in image.shape]
-    if any(missing):
-        pads = [(m // 2, m - m // 2) for m in missing]
-        index = [
-            torch.as_tensor(np.pad(np.arange(n), pad, mode="symmetric"), device=image.device)
-            for n, pad in zip(image.shape, pads, strict=True)
-        ]
-        image = image[index[0]][:, index[1]]
-    top, left = (rng.randint(0, n - size + 1) for n in image.shape)
-    return image[top : top + size, left : left + size]
-
-
 def make_blurred_patches(
     images, n, *, psf_model="zernike-3", camera=None, patch_size=128, random_state=None
 ):
@@ -140,14 +120,14 @@ def make_blurred_patches(
     rng = check_random_state(random_state)
     parameters = model.sample(n, rng)
     generator = check_generator(rng)
-    sources = [_scaled(image, "cpu") for image in images]
+    sources = [scaled(image, "cpu") for image in images]
     areas = np.array([image.size for image in images], dtype=float)
     choice = rng.choice(len(sources), size=n, p=areas / areas.sum())
     size = next_fast_len(patch_size + model.size - 1, real=True)
     X = np.empty((n, patch_size, patch_size), np.float32)
     for start in range(0, n, 64):
         rows = slice(start, start + 64)
-        fields = torch.stack([_crop(sources[i], size, rng) for i in choice[rows]])
+        fields = torch.stack([crop(sources[i], size, rng) for i in choice[rows]])
         photons = fields * camera.peak_photons
         psfs = model.psf(torch.as_tensor(parameters[rows], dtype=torch.float32))
         blurred = _blur(photons, torch.arange(len(fields)), psfs, patch_size)
@@ -158,7 +138,7 @@ def make_blurred_patches(
     return X, parameters
 
 
-class PatchStream:
+class PatchStream(FieldStream):
     """An endless, seeded stream of blurred patches for training; no patch is seen twice.
 
     Sharp crops are turned, mirrored, zoomed out, inverted, lifted by a background, blurred, shaded,
@@ -200,7 +180,6 @@ class PatchStream:
     margin = 44  # pixels of field beyond the patch: the radius of 1.5 waves of defocus
     textureless = 0.05  # share of patches without any texture
     reuse = 3  # PSFs that blur the same sharp field
-    renewal = 8  # a pool entry is used about this often
 
     def __init__(
         self,
@@ -214,23 +193,12 @@ class PatchStream:
         device=None,
         random_state=None,
     ):
+        size = next_fast_len(max(patch_size + 2 * self.margin, psf_model.size), real=True)
+        super().__init__(images, size, camera, device, random_state)
         self.psf_model, self.patch_size, self.batch_size = psf_model, patch_size, batch_size
-        self.camera = camera
-        self.device = check_device(device)
-        self._rng = check_random_state(random_state)
-        self._generator = check_generator(self._rng, self.device)
-        self._size = next_fast_len(max(patch_size + 2 * self.margin, psf_model.size), real=True)
-        images = check_image_list(images, name="images")
-        self._sources = [_scaled(image, self.device) for image in images]
-        weights = np.sqrt([image.size for image in images])
-        self._weights = weights / weights.sum()
         self._parameters = torch.empty(0, len(psf_model.parameter_names), device=self.device)
         self._pool = torch.empty(0, psf_model.size, psf_model.size, device=self.device)
         self._renew(pool_size)
-
-    def __iter__(self):
-        while True:
-            yield self.draw()
 
     def draw(self):
         """Return one batch: patches (n, size, size) and parameters (n, P), NaN where textureless.
@@ -243,26 +211,26 @@ class PatchStream:
             Parameters.
         """
         n = self.batch_size
-        fresh = self._renew(max(1, n // self.renewal), replace=True)
-        chosen = torch.as_tensor(self._rng.randint(len(self._pool), size=n), device=self.device)
+        fresh = self._renew(max(1, n // self.psf_model.renewal), replace=True)
+        chosen = torch.as_tensor(self.rng.randint(len(self._pool), size=n), device=self.device)
         chosen[: len(fresh)] = fresh  # every PSF of the pool is seen at least once
-        fields = torch.stack([self._field() for _ in range(-(-n // self.reuse))])
+        fields = torch.stack([self.field() for _ in range(-(-n // self.reuse))])
         index = torch.arange(n, device=self.device) // self.reuse
-        peak, read_noise = self._exposure(n)
+        peak, read_noise = self.exposure(n)
         patches = _blur(fields, index, self._pool[chosen], self.patch_size)
-        shading = self._shading(n)
+        shading = self.shading(n, self.patch_size)
         sharp = _central(fields, self.patch_size)[index] * peak * shading
         contrast = texture_contrast(sharp, read_noise[:, 0, 0])
         photons = patches * peak * shading
-        empty = self._uniform(n) < self.textureless
-        photons[empty] = (peak * shading * self._uniform(n, 1, 1))[empty]
+        empty = self.uniform(n) < self.textureless
+        photons[empty] = (peak * shading * self.uniform(n, 1, 1))[empty]
         y = self._parameters[chosen].clone()
         y[empty | (contrast < MIN_CONTRAST)] = torch.nan
-        return self._quantize(self._expose(photons, read_noise), peak), y
+        return self.quantize(self.expose(photons, read_noise), peak), y
 
     def _renew(self, n, replace=False):
         """Add n PSFs to the pool, or replace the oldest ones; return their places."""
-        parameters = torch.as_tensor(self.psf_model.sample(n, self._rng), dtype=torch.float32)
+        parameters = torch.as_tensor(self.psf_model.sample(n, self.rng), dtype=torch.float32)
         parameters = parameters.to(self.device)
         psfs = self.psf_model.psf(parameters)
         if not replace:
@@ -273,55 +241,3 @@ class PatchStream:
         self._pool[places], self._parameters[places] = psfs, parameters
         self._next = (self._next + n) % len(self._pool)
         return places
-
-    def _uniform(self, *shape):
-        return torch.rand(*shape, generator=self._generator, device=self.device)
-
-    def _field(self):
-        """One sharp field in [0, 1]: cropped, zoomed out, turned, perhaps inverted and lifted."""
-        rng, image = self._rng, self._sources[self._rng.choice(len(self._sources), p=self._weights)]
-        room = min(image.shape) / self._size
-        # Zooming out sharpens textures that are soft at the pixel. Small images keep their pixels.
-        zoom = 1.0 if rng.rand() < 0.5 else rng.uniform(1, min(3.0, max(1.0, 1.25 * room)))
-        field = _crop(image, int(round(self._size * zoom)), rng)
-        if field.shape[0] != self._size:
-            shape = (self._size, self._size)
-            field = F.interpolate(field[None, None], shape, mode="bilinear", antialias=True)[0, 0]
-        field = torch.rot90(field, rng.randint(4))
-        field = field.flip(0) if rng.rand() < 0.5 else field
-        if rng.rand() < 0.5:  # expose for the crop instead of for the whole image
-            field = (field - field.min()) / (field.max() - field.min()).clamp(min=1e-3)
-        field = 1 - field if rng.rand() < 0.3 else field
-        background = rng.uniform(0, 0.4) * (rng.rand() < 0.4)
-        return (field * (1 - background) + background).clamp(0, 1)
-
-    def _exposure(self, n):
-        if self.camera is not None:
-            ones = torch.ones(n, 1, 1, device=self.device)
-            scale = self.camera.peak_photons * self.camera.quantum_efficiency
-            return scale * ones, self.camera.read_noise * ones
-        return 10 ** (2.5 + 2 * self._uniform(n, 1, 1)), 5 * self._uniform(n, 1, 1)
-
-    def _shading(self, n):
-        """Vignetting and sloping illumination, in (0, 1]; none for half of the patches."""
-        r = torch.linspace(-0.5, 0.5, self.patch_size, device=self.device)
-        slope_y, slope_x = (0.4 * self._uniform(n, 1, 1) - 0.2 for _ in range(2))
-        bowl = 0.4 * self._uniform(n, 1, 1)
-        shading = 0.8 + slope_y * r[:, None] + slope_x * r - bowl * (r[:, None] ** 2 + r**2)
-        return torch.where(self._uniform(n, 1, 1) < 0.5, torch.ones_like(shading), shading)
-
-    def _expose(self, photons, read_noise):
-        """Shot and read noise in one draw: the square of a normal has Poisson's first moments.
-
-        (sqrt(m + r^2) + g / 2)^2 - r^2 - 1/4 with g ~ N(0, 1) has mean m, variance m + r^2 + 1/8
-        and the sense of Poisson's skewness; it is several times faster than exact Poisson draws.
-        """
-        noise = torch.randn(photons.shape, generator=self._generator, device=self.device)
-        variance = read_noise**2
-        return ((photons + variance).sqrt() + 0.5 * noise).square() - variance - 0.25
-
-    def _quantize(self, electrons, peak):
-        """Round to 8 bits for a third of the patches; the others keep fine grey values."""
-        step = peak / 255
-        coarse = (electrons / step).round() * step
-        return torch.where(self._uniform(len(peak), 1, 1) < 1 / 3, coarse, electrons)

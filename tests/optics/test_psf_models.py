@@ -470,7 +470,56 @@ def test_sense_is_lost_without_axial_motion_or_mean_defocus():
 
 
 def test_no_motion_is_defocus():
-    same(psf("motion", 0.0, 0.0, 0.0, 0.5), psf("zernike-1", 0.5), 1e-9)
+    # radial profiles are interpolated between 32 samples per pixel
+    same(psf("motion", 0.0, 0.0, 0.0, 0.5), psf("zernike-1", 0.5), 2e-6)
+
+
+def astigmatic(*parameters, cylinder=0.3, axis=0.4, size=SIZE):
+    model = make_psf_model("motion", size=size, cylinder=cylinder, axis=axis)
+    return model.psf(np.array([parameters]))[0]
+
+
+def test_little_astigmatism_changes_little():
+    p = (6.0, -3.0, 0.4, 0.3)
+    same(astigmatic(*p, cylinder=1e-9), psf("motion", *p), 1e-5)
+
+
+@pytest.mark.parametrize("z0", [0.5, -0.5])
+def test_an_astigmatic_lens_without_motion_is_zernike_3(z0):
+    turned = 0.4 if z0 > 0 else 0.4 + math.pi / 2
+    same(astigmatic(0.0, 0.0, 0.0, z0), psf("zernike-3", abs(z0), 0.3, turned))
+
+
+def test_lateral_motion_behind_an_astigmatic_lens_is_a_box():
+    """Moving an image sharpens nothing: its spectrum is multiplied by that of the path."""
+    still, moved = (astigmatic(0.0, v, 0.0, 0.4, size=127) for v in (0.0, 9.0))
+    f = np.fft.fftfreq(127)
+    box = np.fft.fft2(still) * np.sinc(9 * f)
+    # still light that moves over the border of the array falls out of one of the two
+    same(moved, np.fft.ifft2(box).real, 2e-4)
+
+
+def test_an_astigmatic_lens_shows_the_sign_of_focus_but_not_of_time():
+    p = np.array([5.0, -7.0, 0.6, 0.4])
+    h = astigmatic(*p)
+    same(h, astigmatic(*(p * [-1, -1, -1, 1])))
+    for signs in ([1, 1, -1, -1], [1, 1, 1, -1], [-1, -1, 1, 1]):
+        assert np.abs(h - astigmatic(*(p * signs))).max() > 0.05 * h.max()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"cylinder": -0.1}, "cylinder must be .* got -0.1"), ({"axis": math.inf}, "axis .* got inf")],
+)
+def test_motion_checks_its_lens(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_psf_model("motion", **settings)
+
+
+def test_settings_rebuild_an_astigmatic_lens():
+    model = make_psf_model("motion", cylinder=0.2, axis=0.1)
+    assert make_psf_model(**model.settings).settings == model.settings
+    assert model.bounds[3].tolist() == [-1, 1] and model.n_encoded == 7
 
 
 def test_lateral_motion_adds_the_variance_of_a_box():

@@ -217,7 +217,7 @@ def test_stream_varies_the_exposure_unless_a_camera_fixes_it(sharp):
 def test_noise_of_the_stream_has_poissons_moments(sharp):
     source = stream(sharp)
     for mean, read_noise in ((3.0, 0.0), (50.0, 4.0), (1e4, 2.0)):
-        drawn = source._expose(torch.full((200_000,), mean), torch.tensor(read_noise)).double()
+        drawn = source.expose(torch.full((200_000,), mean), torch.tensor(read_noise)).double()
         assert float(drawn.mean()) == pytest.approx(mean, rel=0.02)
         assert float(drawn.var()) == pytest.approx(mean + read_noise**2, rel=0.06)
 

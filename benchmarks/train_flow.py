@@ -1,0 +1,145 @@
+"""Train, evaluate and export the weights "motion" of the flow estimator, in two stages.
+
+    python benchmarks/train_flow.py --minutes 30 90 --data DIR [--resume]
+
+The first stage reads patches of one motion by their power spectra alone, which teaches the spectral
+branch of the network many more motions in the same time than whole scenes would; the second trains
+the whole network on scenes, from there. `--data` is as in train_weights.py: images are split by
+source repository, never by image. An interrupted training goes on with `--resume`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from flow_regression import CAMERA
+from train_weights import load_images
+from weights_accuracy import CALIBRATION_REPOSITORIES, TEST_REPOSITORIES
+
+from sklearn_psf import BlurFlowEstimator, PSFParameterRegressor
+from sklearn_psf.metrics import align_sense, flow_r2, sense_accuracy
+from sklearn_psf.networks import build_network, save_weights
+from sklearn_psf.optics import make_psf_model
+from sklearn_psf.simulation import MotionStream, make_particles, make_textures
+
+N_TEST = 96  # scenes of the training's kind on sources of their own
+
+
+def main():
+    args = parse_arguments()
+    torch.set_num_threads(args.threads)
+    args.output.mkdir(parents=True, exist_ok=True)
+    train, calibration, test, sources = load_images(args.data, args.seed)
+    particles = make_textures(80, size=384, kind="points", random_state=args.seed + 1)
+    train = [*particles, *train]
+    model = make_psf_model("motion")
+    checkpoints = [args.output / f"motion-{stage}.checkpoint" for stage in ("spectra", "scenes")]
+    for checkpoint in checkpoints:
+        if checkpoint.exists() and not args.resume:
+            raise SystemExit(f"{checkpoint} exists: pass --resume to go on, or remove it.")
+    options = {"device": args.device, "random_state": args.seed, "verbose": 1}
+    options |= {"validation_fraction": 0.0, "max_epochs": 10**6, "psf_model": model}
+    reader = PSFParameterRegressor(
+        architecture="windows", n_patches=19200, max_minutes=args.minutes[0],
+        checkpoint=checkpoints[0], **options,
+    ).fit(train)  # fmt: skip
+    flow = BlurFlowEstimator(
+        initial_weights=with_spectra(model, reader.state_), image_size=args.image_size,
+        batch_size=args.batch_size, n_images=100 * args.batch_size, max_minutes=args.minutes[1],
+        learning_rate=args.learning_rate, checkpoint=checkpoints[1], **options,
+    ).fit(train)  # fmt: skip
+    history = {"spectra": reader.history_, "scenes": flow.history_}
+    (args.output / "motion.history.json").write_text(json.dumps(history))
+    flow.calibrate(*scenes(model, calibration or test, 1, 48))
+    figures = evaluate(flow, *scenes(model, test, 2, N_TEST))
+    print(json.dumps(figures, indent=1))
+    path = args.output / "motion.safetensors"
+    save_weights(flow.state_, make_card(args, flow, history, sources, figures), path)
+    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of sharp images with a SOURCES.csv")
+    parser.add_argument("--output", type=Path, default=Path("checkpoints"))
+    parser.add_argument("--minutes", type=float, nargs=2, default=[30.0, 90.0])
+    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=24)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device")
+    parser.add_argument("--resume", action="store_true")
+    return parser.parse_args()
+
+
+def with_spectra(model, reader):
+    """A fresh state of the whole network with the spectral branch of a reader of patches."""
+    state = build_network("unet", model.n_encoded, seed=0).state_dict()
+    state = {name: value.numpy() for name, value in state.items()}
+    state |= {name: value for name, value in reader.items() if ".spectra." in name}
+    return state
+
+
+def scenes(model, images, seed, n):
+    """Scenes (n, 192, 192) of images and of particles, and the motion of every pixel."""
+    particles = [make_particles((384, 384), random_state=100 * seed + k) for k in range(8)]
+    stream = MotionStream(
+        [*images, *particles], psf_model=model, image_size=192, batch_size=12, label_stride=1,
+        camera=CAMERA, random_state=seed,
+    )  # fmt: skip
+    batches = [stream.draw() for _ in range(n // 12)]
+    return tuple(torch.cat(part).cpu().numpy() for part in zip(*batches, strict=True))
+
+
+def evaluate(flow, X, y):
+    predicted, std = flow.predict(X, return_std=True)
+    valid = ~np.isnan(y).any(1)
+    ratio = np.moveaxis(np.abs(align_sense(predicted, y) - y) / std, 1, -1)[valid]
+    r2 = flow_r2(y, predicted, multioutput="raw_values")
+    return {
+        "r2": dict(zip(flow.psf_model_.parameter_names, r2.round(4).tolist(), strict=True)),
+        "r2_mean": round(float(r2.mean()), 4),
+        "r2_magnitudes": round(flow_r2(y, predicted, kind="magnitude"), 4),
+        "sense": round(sense_accuracy(y, predicted), 4),
+        "coverage": {str(k): (ratio < k).mean(0).round(3).tolist() for k in (1, 2)},
+    }
+
+
+def make_card(args, flow, history, sources, figures):
+    command = (
+        f"python benchmarks/train_flow.py --minutes {args.minutes[0]:g} {args.minutes[1]:g} "
+        f"--image-size {args.image_size} --batch-size {args.batch_size} --seed {args.seed} "
+        "--data DIR"
+    )
+    return {
+        "weight_version": 1,
+        "name": "motion",
+        "psf_model": flow.psf_model_.settings,
+        "architecture": flow.architecture_,
+        "patch_size": args.image_size,
+        "normalisation": "mean 0 and standard deviation 1 within 65 pixels around each pixel",
+        "std_scale": flow.std_scale_.tolist(),
+        "training": {
+            "command": command,
+            "seed": args.seed,
+            "minutes": [rows[-1]["minutes"] for rows in history.values()],
+            "patches": history["spectra"][-1]["batches"] * 64,
+            "scenes": history["scenes"][-1]["batches"] * args.batch_size,
+            "sources": [*sources, {"source": "procedural points", "images": 80}],
+            "calibration_sources": [*CALIBRATION_REPOSITORIES, "procedural particles"],
+        },
+        "test": {
+            "sources": [*TEST_REPOSITORIES, "procedural particles"],
+            "camera": "10^4 peak photons, 2 electrons read noise",
+            "scenes": f"{N_TEST} of one to three regions drawn with seed 2, all pixels with texture",
+            "figures": figures,
+        },
+        "licence": "BSD-3-Clause",
+    }
+
+
+if __name__ == "__main__":
+    main()
