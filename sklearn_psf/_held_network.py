@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ._validation import check_device, check_number
-from .networks import build_network, load_pretrained
+from .networks import build_network, load_pretrained, train_network
 from .networks.modules import load_initial_weights
 from .optics import Camera, PSFModel, make_psf_model
 
@@ -82,6 +83,38 @@ class HeldNetworkMixin:
         if state is not None:
             load_initial_weights(network, state)
         return network
+
+    def _split_images(self, images, rng):
+        """Images to train and to validate on; with too few images both are the same."""
+        n_valid = min(int(round(self.validation_fraction * len(images))), len(images) - 1)
+        if n_valid == 0:
+            return images, images
+        order = rng.permutation(len(images))
+        return [images[i] for i in order[n_valid:]], [images[i] for i in order[:n_valid]]
+
+    def _run_training(self, network, batches, target_sample, n_batches, evaluate, **options):
+        """Train a network with progress and checkpoints; return its state, keep its history."""
+        with tqdm(total=self.max_epochs, disable=not self.verbose, desc="training") as bar:
+
+            def report(figures):
+                bar.update(figures["epoch"] - bar.n)
+                bar.set_postfix({k: f"{v:.3g}" for k, v in figures.items() if k != "epoch"})
+
+            state, self.history_ = train_network(
+                network,
+                batches,
+                target_sample,
+                n_batches=n_batches,
+                max_epochs=self.max_epochs,
+                learning_rate=self.learning_rate,
+                max_minutes=self.max_minutes,
+                evaluate=evaluate,
+                report=report,
+                checkpoint=self.checkpoint,
+                device=check_device(self.device),
+                **options,
+            )
+        return state
 
     def _store_network(self, model, architecture, state):
         self.psf_model_, self.architecture_, self.state_ = model, architecture, state

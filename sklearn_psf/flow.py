@@ -10,12 +10,11 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ._held_network import HeldNetworkMixin
 from ._validation import check_device, check_image_list, check_images, check_number
 from .metrics import align_sense, flow_r2
-from .networks import read_image, train_network
+from .networks import read_image
 from .networks.reading import propagate_std
 from .networks.training import ArrayBatches, epochs_done
 from .optics import Optics
@@ -337,7 +336,7 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
                 )
 
     def _fit_sharp(self, images, model, state, rng):
-        train, valid = _split(images, self.validation_fraction, rng)
+        train, valid = self._split_images(images, rng)
         # A training that is resumed goes on with other scenes instead of the first ones again.
         seeds = [rng.randint(2**31 - 1), epochs_done(self.checkpoint)]
         n_paths = min(_N_PATHS, 1 + self.n_images * self.max_epochs // MotionStream.renewal)
@@ -357,7 +356,10 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         n_valid = min(int(round(self.validation_fraction * len(X))), len(X) - 1)
         train, valid = order[n_valid:], order[:n_valid] if n_valid else order
         if len(train) < 2:
-            raise ValueError(f"Found {len(X)} image(s), of which {n_valid} to validate on: give 3.")
+            raise ValueError(
+                f"Found {len(X)} sample(s), of which {n_valid} to validate on: a training needs "
+                "at least 2 images."
+            )
         targets = model.encode(np.moveaxis(_squares(y), 1, -1))
         device = check_device(self.device)
         batches = ArrayBatches(X[train], targets[train], self.batch_size, rng, device)
@@ -367,29 +369,14 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
 
     def _train(self, model, state, batches, sample, n_images, validation, rng):
         network = self._new_network("unet", model, state, rng, self.batch_size >= 8)
-        with tqdm(total=self.max_epochs, disable=not self.verbose, desc="training") as bar:
 
-            def report(figures):
-                bar.update(figures["epoch"] - bar.n)
-                bar.set_postfix({k: f"{v:.3g}" for k, v in figures.items() if k != "epoch"})
+        def evaluate(state):
+            self._store_network(model, "unet", state)
+            return self._score_squares(*validation)
 
-            def evaluate(state):
-                self._store_network(model, "unet", state)
-                return self._score_squares(*validation)
-
-            state, self.history_ = train_network(
-                network,
-                batches,
-                sample,
-                n_batches=max(1, n_images // self.batch_size),
-                max_epochs=self.max_epochs,
-                learning_rate=self.learning_rate,
-                max_minutes=self.max_minutes,
-                evaluate=evaluate if len(validation[0]) else None,
-                report=report,
-                checkpoint=self.checkpoint,
-                device=check_device(self.device),
-            )
+        n_batches = max(1, n_images // self.batch_size)
+        evaluate = evaluate if len(validation[0]) else None
+        state = self._run_training(network, batches, sample, n_batches, evaluate)
         self._store_network(model, "unet", state)
         self._calibrate(*validation)
 
@@ -493,15 +480,6 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         tags.non_deterministic = False
         return tags
-
-
-def _split(images, fraction, rng):
-    """Images to train and to validate on; with too few images both are the same."""
-    n_valid = min(int(round(fraction * len(images))), len(images) - 1)
-    if n_valid == 0:
-        return images, images
-    order = rng.permutation(len(images))
-    return [images[i] for i in order[n_valid:]], [images[i] for i in order[:n_valid]]
 
 
 def _draw(stream, n):

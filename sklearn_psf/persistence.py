@@ -24,6 +24,7 @@ from ._psf_map import PSFMap
 from .autofocus import DeepFocusAutofocus
 from .deconvolution import TVRLDeconvolver
 from .depth import AstigmaticDepthEstimator
+from .flow import BlurFlowEstimator
 from .optics import Camera, Optics, PSFModel, make_psf_model
 from .psf_mapper import SpatialPSFMapper
 from .psf_regressor import PSFParameterRegressor
@@ -36,6 +37,7 @@ _ESTIMATORS = {
     cls.__name__: cls
     for cls in (
         AstigmaticDepthEstimator,
+        BlurFlowEstimator,
         DeepFocusAutofocus,
         FrozenEstimator,
         PSFParameterRegressor,

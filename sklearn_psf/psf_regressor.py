@@ -6,7 +6,6 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
 from ._held_network import HeldNetworkMixin
 from ._validation import (
@@ -17,7 +16,7 @@ from ._validation import (
     check_number,
 )
 from .metrics import parameter_r2
-from .networks import ARCHITECTURES, build_network, train_network
+from .networks import ARCHITECTURES, build_network
 from .networks.reading import angular_difference, propagate_std, read_patches
 from .networks.training import ArrayBatches, epochs_done
 from .simulation import PatchStream, make_blurred_patches
@@ -321,7 +320,7 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         patch_size = int(self.patch_size or card.get("patch_size", 128))
         images = check_image_list(X)
         rng = check_random_state(self.random_state)
-        train, valid = self._split(images, rng)
+        train, valid = self._split_images(images, rng)
         # A training that is resumed goes on with other patches instead of the first ones again.
         seeds = [rng.randint(2**31 - 1), epochs_done(self.checkpoint)]
         stream = PatchStream(
@@ -374,14 +373,6 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         network = self._start(model, card, state, rng)
         self._train(network, batches, targets[train], n_batches, validation, model, patch_size)
 
-    def _split(self, images, rng):
-        """Images to train and to validate on; with too few images both are the same."""
-        n_valid = min(int(round(self.validation_fraction * len(images))), len(images) - 1)
-        if n_valid == 0:
-            return images, images
-        order = rng.permutation(len(images))
-        return [images[i] for i in order[n_valid:]], [images[i] for i in order[:n_valid]]
-
     def _check_targets(self, y, n, model):
         y = np.asarray(y, dtype=np.float64)
         names = model.parameter_names
@@ -406,27 +397,15 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
 
     def _train(self, network, batches, sample, n_batches, validation, model, patch_size):
         architecture = network.architecture
-        with tqdm(total=self.max_epochs, disable=not self.verbose, desc="training") as bar:
-
-            def report(figures):
-                bar.update(figures["epoch"] - bar.n)
-                bar.set_postfix({k: f"{v:.3g}" for k, v in figures.items() if k != "epoch"})
-
-            state, self.history_ = train_network(
-                network,
-                batches,
-                sample,
-                n_batches=n_batches,
-                max_epochs=self.max_epochs,
-                learning_rate=self.learning_rate,
-                loss=self.loss,
-                max_minutes=self.max_minutes,
-                patience=self.patience,
-                evaluate=lambda state: self._validate(state, architecture, validation, model),
-                report=report,
-                checkpoint=self.checkpoint,
-                device=check_device(self.device),
-            )
+        state = self._run_training(
+            network,
+            batches,
+            sample,
+            n_batches,
+            evaluate=lambda state: self._validate(state, architecture, validation, model),
+            loss=self.loss,
+            patience=self.patience,
+        )
         self.patch_size_ = int(patch_size)
         self._store_network(model, architecture, state)
         self.calibrate(*validation)

@@ -25,6 +25,7 @@ from torch import nn
 import sklearn_psf
 from sklearn_psf import (
     AstigmaticDepthEstimator,
+    BlurFlowEstimator,
     DeepFocusAutofocus,
     PSFMap,
     PSFParameterRegressor,
@@ -36,6 +37,7 @@ from sklearn_psf.networks import ARCHITECTURES
 from sklearn_psf.optics import Optics, make_psf_model
 
 FAMILY = make_psf_model("gaussian-1", size=15)
+MOTION = make_psf_model("motion", size=15)
 PSF = np.outer([1, 2, 1], [1, 2, 1]) / 16
 
 
@@ -48,6 +50,17 @@ class BlockMeans(nn.Module):
 
     def forward(self, x):
         return self.fc(nn.functional.adaptive_avg_pool2d(x, 8).flatten(1))
+
+
+class SquareMeans(nn.Module):
+    """The same for whole images."""
+
+    def __init__(self, n_outputs):
+        super().__init__()
+        self.fc = nn.Conv2d(1, n_outputs, 1)
+
+    def forward(self, x):
+        return self.fc(nn.functional.avg_pool2d(x, 4))
 
 
 class SpreadReader(BaseEstimator):
@@ -207,6 +220,32 @@ class AutofocusOfTables(_Tables, DeepFocusAutofocus):
         return super().score(self._images(X), y)
 
 
+class FlowOfTables(_Tables, BlurFlowEstimator):
+    """The target is the depth of all pixels of an image, which do not move."""
+
+    side = 64
+
+    def fit(self, X, y=None):
+        values = np.zeros(0) if y is None else np.asarray(y)
+        if values.dtype.kind in "uif" and len(values):
+            truth = np.zeros((len(values), 4, self.side, self.side))
+            truth[:, 3] = values.reshape(len(values), -1)[:, :1, None]
+            y = truth
+        return super().fit(X, y)
+
+    def predict(self, X, return_std=False):
+        motion = super().predict(self._images(X))
+        return motion[:, 3].mean((1, 2)) if np.asarray(X).ndim == 2 else motion
+
+    def score(self, X, y=None):
+        return -np.mean((self.predict(X) - np.ravel(y)) ** 2)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # few weights, trained for a moment
+        return tags
+
+
 OBJECTS = {"check_dtype_object": "arrays of objects are no images and are refused"}
 FIXED = {"check_regressor_multioutput": "the PSF family says how many parameters there are"}
 ONE_DEPTH = {"check_regressor_multioutput": "a window has one depth"}
@@ -223,6 +262,10 @@ CASES = {
     ),
     "depth": (lambda: DepthOfTables(axis=0.0, margin=1e6), OBJECTS | ONE_DEPTH),
     "autofocus": (lambda: AutofocusOfTables("tenengrad", spectra=False), OBJECTS),
+    "flow": (
+        lambda: FlowOfTables(psf_model=MOTION, n_images=4, batch_size=8, max_epochs=2),
+        OBJECTS | FIXED,
+    ),
     "deconvolver": (lambda: DeconvolverOfTables(psf=PSF, n_iter=2), OBJECTS),
 }
 
@@ -231,6 +274,7 @@ CASES = {
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_checks(case, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "compact", BlockMeans)
+    monkeypatch.setattr("sklearn_psf.networks.unet.ResidualUNet", SquareMeans)
     monkeypatch.setattr("sklearn_psf.psf_regressor._N_SCORE", 16)
     make, expected = CASES[case]
     results = check_estimator(make(), expected_failed_checks=expected, on_fail=None, on_skip=None)
@@ -262,6 +306,9 @@ def estimators():
     return {
         "PSFParameterRegressor": regressor,
         "AstigmaticDepthEstimator": DepthOfImages(axis=0.0),
+        "BlurFlowEstimator": BlurFlowEstimator(
+            psf_model=MOTION, image_size=64, n_images=2, batch_size=2, max_epochs=1, random_state=0
+        ),
         "SpatialPSFMapper": SpatialPSFMapper(reader, stride=16),
         "TVRLDeconvolver": TVRLDeconvolver(psf=PSF, n_iter=2, random_state=0),
     }
@@ -270,7 +317,9 @@ def estimators():
 @pytest.fixture(params=list(estimators()))
 def fitted(request, images, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "compact", BlockMeans)
+    monkeypatch.setattr("sklearn_psf.networks.unet.ResidualUNet", SquareMeans)
     monkeypatch.setattr("sklearn_psf.psf_regressor._N_VALIDATION", 4)
+    monkeypatch.setattr("sklearn_psf.flow._N_VALIDATION", 4)
     monkeypatch.setattr("sklearn_psf.psf_regressor._N_SCORE", 4)
     return estimators()[request.param].fit(images)
 
