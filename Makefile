@@ -32,7 +32,7 @@ doc: $(VENV)/.installed-doc
 	MPLBACKEND=Agg $(BIN)/sphinx-build -b html doc doc/_build/html
 
 bench: $(VENV)/.installed
-	@for script in $(filter-out benchmarks/train_weights.py,$(sort $(wildcard benchmarks/*.py))); do \
+	@for script in $(filter-out benchmarks/train_%.py,$(sort $(wildcard benchmarks/*.py))); do \
 	    echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
 
