@@ -95,6 +95,10 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         Weights.
     std_scale_ : ndarray of shape (4,)
         Factor that calibrates the standard deviation.
+    scale_ : ndarray of shape (4,)
+        Factors from pixels and waves on the sampling of the network to the units of `predict`.
+    units_ : tuple of str
+        Of each component that `predict` gives.
     history_ : list of dict
         Figures of each epoch; empty for pretrained weights.
     weights_id_ : str
@@ -185,8 +189,10 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
             raise ValueError(f"psf_model must be of the family 'motion', got {model!r}.")
         if self.pretrained is not None:
             check_image_list(X)
+            self._set_units(model)
             self._store_pretrained(model, card, state)
             return self
+        self._set_units(model)
         rng = check_random_state(self.random_state)
         if y is None:
             self._fit_sharp(check_image_list(X), model, state, rng)
@@ -214,15 +220,15 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         std : ndarray of shape (n, 4, H, W)
             Only with `return_std`.
         """
-        X, units = self._checked(X), self._units()
+        X = self._checked(X)
         motions, stds = [], []
         for image in X:
             encoding, variance, _ = self._read(image)
             motion = self.psf_model_.decode(self._enlarged(encoding, image.shape))
-            motions.append(motion * units)
+            motions.append(motion * self.scale_)
             if return_std:
                 std = self._std(encoding, variance)
-                stds.append(self._enlarged(std, image.shape) * units)
+                stds.append(self._enlarged(std, image.shape) * self.scale_)
         motion = np.moveaxis(np.array(motions, dtype=np.float32), -1, 1)
         if not return_std:
             return motion
@@ -318,7 +324,7 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
             With a new `std_scale_`.
         """
         X = self._checked(X)
-        self._calibrate(X, _squares(self._checked_truth(y, X)))
+        self._calibrate(X, self._squares(self._checked_truth(y, X)))
         return self
 
     def _check_parameters(self):
@@ -350,8 +356,11 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
     def _fit_scenes(self, X, y, model, state, rng):
         X = check_images(X, min_size=_MIN_IMAGE)
         y = self._checked_truth(y, X)
-        height, width = (n - n % 32 for n in X.shape[1:])
-        X, y = np.asarray(X, np.float32)[:, :height, :width], y[..., :height, :width]
+        self.psf_model_ = model  # says what sampling the images are brought to
+        squares = self._squares(y)
+        height, width = (n - n % 8 for n in squares.shape[2:])  # of multiples of 32 pixels
+        targets = model.encode(np.moveaxis(squares[..., :height, :width], 1, -1))
+        small = np.stack([self._resampled(image) for image in X])[:, : 4 * height, : 4 * width]
         order = rng.permutation(len(X))
         n_valid = min(int(round(self.validation_fraction * len(X))), len(X) - 1)
         train, valid = order[n_valid:], order[:n_valid] if n_valid else order
@@ -360,11 +369,10 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
                 f"Found {len(X)} sample(s), of which {n_valid} to validate on: a training needs "
                 "at least 2 images."
             )
-        targets = model.encode(np.moveaxis(_squares(y), 1, -1))
         device = check_device(self.device)
-        batches = ArrayBatches(X[train], targets[train], self.batch_size, rng, device)
+        batches = ArrayBatches(small[train], targets[train], self.batch_size, rng, device)
         sample = targets[train].reshape(-1, model.n_encoded)
-        validation = (X[valid], _squares(y[valid]))
+        validation = (np.asarray(X[valid]), squares[valid])
         self._train(model, state, batches, sample, len(train), validation, rng)
 
     def _train(self, model, state, batches, sample, n_images, validation, rng):
@@ -440,15 +448,37 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
 
     def _read(self, image):
         """Encoding, variance (h, w, E) and invalidity (h, w) of squares of the network's pixels."""
-        image, shape = np.asarray(image), self._network_shape(image.shape)
-        if shape != image.shape:
-            image = image.astype(np.float32)
-            image = resize(image, shape, order=1, anti_aliasing=True, preserve_range=True)
-        return read_image(self._module(), image)
+        return read_image(self._module(), self._resampled(image))
+
+    def _resampled(self, image):
+        """An image on the sampling of the network."""
+        image = np.asarray(image)
+        shape = self._network_shape(image.shape)
+        if shape == image.shape:
+            return image
+        image = image.astype(np.float32)
+        return resize(image, shape, order=1, anti_aliasing=True, preserve_range=True)
 
     def _network_shape(self, shape):
         """Size of an image on the sampling of the network."""
-        return tuple(max(_MIN_IMAGE, round(n / self._shrinkage())) for n in shape)
+        small = tuple(round(n / self._shrinkage()) for n in shape)
+        if min(small) < _MIN_IMAGE:
+            raise ValueError(
+                f"images of {shape[0]} x {shape[1]} pixels are too small: on the sampling of the "
+                f"network, that of a cut-off of {self.psf_model_.cutoff:g}, they are {small[0]} x "
+                f"{small[1]}, and {_MIN_IMAGE} are needed."
+            )
+        return small
+
+    def _squares(self, y):
+        """Motions (n, 4, h, w) at the centres of squares, in pixels, of the network's sampling."""
+        rows, columns = (
+            np.minimum(((np.arange(2, m, 4) + 0.5) * n / m).astype(int), n - 1)
+            for n, m in zip(y.shape[2:], self._network_shape(y.shape[2:]), strict=True)
+        )
+        lateral = 1 / self._shrinkage()
+        scale = np.array([lateral, lateral, 1.0, 1.0])[:, None, None]
+        return y[:, :, rows[:, None], columns] * scale
 
     def _enlarged(self, field, shape):
         """Bring a field (h, w, k) of squares to the pixels of an image, bilinearly."""
@@ -464,14 +494,16 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         """Pixels of the image per pixel of the network's sampling."""
         return 1.0 if self.optics is None else self.psf_model_.cutoff / self.optics.cutoff
 
-    def _units(self):
-        """Factors from pixels and waves per exposure of the network to the units of `predict`."""
-        if self.optics is None:
-            return np.ones(4)
-        pixel = self.optics.object_pixel * self._shrinkage()
-        depth = self.optics.waves_to_micrometres(1.0)
-        time = 1.0 if self.exposure is None else self.exposure
-        return np.array([pixel / time, pixel / time, depth / time, depth])
+    def _set_units(self, model):
+        lateral, axial = "px/exposure", "waves RMS/exposure"
+        self.scale_, self.units_ = np.ones(4), (lateral, lateral, axial, "waves RMS")
+        if self.optics is not None:
+            pixel = self.optics.object_pixel * model.cutoff / self.optics.cutoff
+            depth = self.optics.waves_to_micrometres(1.0)
+            time = 1.0 if self.exposure is None else self.exposure
+            self.scale_ = np.array([pixel / time, pixel / time, depth / time, depth])
+            speed = "um/exposure" if self.exposure is None else "um/s"
+            self.units_ = (speed, speed, speed, "um")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -491,8 +523,3 @@ def _draw(stream, n):
         np.concatenate([part.cpu().numpy() for part in parts])
         for parts in zip(*batches, strict=True)
     )
-
-
-def _squares(y):
-    """Motions (n, 4, h, w) at the centres of squares of 4 x 4 pixels."""
-    return y[..., 2::4, 2::4]

@@ -96,6 +96,8 @@ def test_units(weights, flow, sharp):
     timed = clone(optics).set_params(exposure=0.1).fit(X)
     factors[:3] *= 10
     np.testing.assert_allclose(timed.predict(X)[0], pixels[0] * factors, rtol=1e-5)
+    assert timed.units_ == ("um/s", "um/s", "um/s", "um")
+    assert flow.units_[::3] == ("px/exposure", "waves RMS")
 
 
 def test_other_sampling_is_resampled_for_the_network(weights, sharp):
@@ -108,6 +110,13 @@ def test_other_sampling_is_resampled_for_the_network(weights, sharp):
     assert motion.shape == (1, 4, 400, 400)
     difference = motion[:, 2:, ::2, ::2] - coarse[:, 2:]
     assert np.abs(difference).mean() < 0.3 * coarse[:, 2:].std()
+
+
+def test_images_that_are_too_small_for_the_network(weights, sharp):
+    fine = Optics(na=0.5, wavelength=0.5, pixel_size=0.125)
+    flow = BlurFlowEstimator(pretrained=weights, optics=fine).fit(sharp)
+    with pytest.raises(ValueError, match="100 x 512 pixels are too small: .* 50 x 256, and 64"):
+        flow.predict(np.zeros((1, 100, 512)))
 
 
 # ----------------------------------------------------------------------------------- training
@@ -155,6 +164,25 @@ def test_calibration_makes_a_standard_deviation(flow, weights, sharp):
     error = np.abs(motion - y)[:, 2:]
     assert 0.5 < (error < std[:, 2:]).mean() < 0.85
     np.testing.assert_array_equal(calibrated.predict(X), flow.predict(X))
+
+
+def test_given_scenes_on_another_sampling(weights, sharp):
+    """With pixels of half the size, motions of given scenes are halved for the network."""
+    fine = Optics(na=0.5, wavelength=0.5, pixel_size=0.125)
+    X = np.asarray(sharp)[:, :160, :192]
+    flow = BlurFlowEstimator(pretrained=weights, optics=fine).fit(X)
+    y = np.full((3, 4, 160, 192), 0.4)
+    y[:, 0] = np.arange(160)[:, None]
+    y[0] = np.nan
+    squares = flow._squares(y)
+    assert squares.shape == (3, 4, 20, 24) and np.isnan(squares[0]).all()
+    # square i has its centre between pixels 4 i + 1 and 4 i + 2 of the network, twice that in y
+    np.testing.assert_allclose(squares[1, 0, :, 0], (8 * np.arange(20) + 5) / 2)
+    np.testing.assert_allclose(squares[1, 1:, 0, 0], [0.2, 0.4, 0.4])
+    options = SMALL | {"max_epochs": 1, "psf_model": None}
+    again = BlurFlowEstimator(optics=fine, **options).fit(X, y)
+    assert np.isfinite(again.history_[0]["valid_score"])
+    assert flow.calibrate(X, y).std_scale_.shape == (4,)
 
 
 def test_score_of_given_motion(flow, sharp):

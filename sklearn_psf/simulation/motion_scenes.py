@@ -11,7 +11,7 @@ from .scenes import check_sharp, make_scene
 
 __all__ = ["make_motion_scene", "make_particles", "make_pipe_flow", "make_vortex"]
 
-_STEPS = 64  # a profile of speeds takes that many values, so that few PSFs are to be computed
+_STEPS = 64  # of a profile of speeds, so that few PSFs are to be computed
 
 
 def make_particles(shape, *, density=0.01, diameter=3.0, random_state=None):
@@ -31,8 +31,8 @@ def make_particles(shape, *, density=0.01, diameter=3.0, random_state=None):
     Returns
     -------
     ndarray of shape (H, W)
-        Between 0 and 1, float64. Particles overlap additively; each is between half and all as
-        bright as the brightest.
+        Between 0 and 1, float64. Particles overlap additively; their brightness varies by a factor
+        of two.
 
     Raises
     ------
@@ -49,19 +49,22 @@ def make_particles(shape, *, density=0.01, diameter=3.0, random_state=None):
     check_number("density", density, low=0, high=1, open_low=True)
     check_number("diameter", diameter, low=0.5)
     rng = check_random_state(random_state)
-    n, reach = max(1, round(density * shape[0] * shape[1])), math.ceil(diameter / 2 + 1)
-    places = rng.uniform(0, 1, (n, 2)) * shape
+    reach = math.ceil(diameter / 2 + 1)
+    # Particles whose centre lies beyond the border reach into the image too.
+    wide = [m + 2 * reach for m in shape]
+    n = max(1, round(density * wide[0] * wide[1]))
+    places = rng.uniform(-reach - 0.5, np.array(shape) + reach - 0.5, (n, 2))
     brightness = rng.uniform(0.5, 1, n)
-    image = np.zeros([m + 2 * reach for m in shape])
+    image = np.zeros([m + 4 * reach + 2 for m in shape])
     offset = np.arange(-reach, reach + 1)
     for place, bright in zip(places, brightness, strict=True):
         at = np.floor(place).astype(int)
         dy, dx = (offset + start - p for start, p in zip(at, place, strict=True))
         distance = np.hypot(dy[:, None], dx)
         disk = np.clip(diameter / 2 + 0.5 - distance, 0, 1)
-        box = tuple(slice(a, a + 2 * reach + 1) for a in at)
+        box = tuple(slice(a + reach + 1, a + 3 * reach + 2) for a in at)
         image[box] += bright * disk
-    image = image[reach:-reach, reach:-reach]
+    image = image[2 * reach + 1 : -2 * reach - 1, 2 * reach + 1 : -2 * reach - 1]
     return image / max(image.max(), 1e-12)
 
 
@@ -142,7 +145,7 @@ def make_pipe_flow(
     random_state=None,
     spacing=8,
 ):
-    r"""Photograph the flow in a straight pipe that passes obliquely through the plane of focus.
+    r"""Photograph the flow between two walls, in a layer of one depth.
 
     .. math:: v(r) = v_{max}\left(1 - r^2 / R^2\right)\ \text{(Poiseuille)},\qquad
               v(r) = v_{max}\ \text{(plug)}
@@ -180,7 +183,7 @@ def make_pipe_flow(
     blurred, sharp : ndarray of shape (H, W)
         As from `make_scene`.
     motion : ndarray of shape (4, H, W)
-        v_y, v_x, v_z and z0 of every pixel; NaN outside the pipe. Speeds take 64 values.
+        v_y, v_x, v_z and z0 of every pixel; NaN outside the pipe. Speeds change in 64 steps.
 
     Raises
     ------
@@ -262,7 +265,7 @@ def make_vortex(
     blurred, sharp : ndarray of shape (H, W)
         As from `make_scene`.
     motion : ndarray of shape (4, H, W)
-        Of every pixel. Velocities take 64 values along each axis.
+        Of every pixel. Velocities change in steps of a 32nd of `speed`.
 
     Raises
     ------

@@ -53,6 +53,8 @@ def test_a_particle_is_a_disk_of_its_diameter(diameter):
     sums = []
     for seed in range(20):
         image = make_particles((64, 64), density=1 / 64**2, diameter=diameter, random_state=seed)
+        if not image.any():
+            continue  # beyond the border
         if image[:8].any() or image[-8:].any() or image[:, :8].any() or image[:, -8:].any():
             continue  # cut by the border
         y, x = np.nonzero(image)
@@ -84,8 +86,8 @@ def test_dense_particles_overlap():
 
 
 def test_each_region_moves_by_itself_and_the_truth_says_so():
-    regions = np.zeros(TEXTURE.shape, int)
-    regions[:, 20:] = 1
+    y, x = np.indices(TEXTURE.shape)
+    regions = (2 * y + x > 60).astype(int)
     motions = np.array([[0, 6, 0.3, 0.4], [5, -2, 0.1, 0.2]])
     blurred, sharp, truth = make_motion_scene(TEXTURE, motions, regions=regions, psf_model=FAMILY)
     assert truth.shape == (4, *TEXTURE.shape)
