@@ -22,7 +22,7 @@ from sklearn_psf import BlurFlowEstimator, PSFParameterRegressor
 from sklearn_psf.metrics import align_sense, flow_r2, sense_accuracy
 from sklearn_psf.networks import build_network, save_weights
 from sklearn_psf.optics import make_psf_model
-from sklearn_psf.simulation import MotionStream, make_particles, make_textures
+from sklearn_psf.simulation import MotionStream, make_particles
 
 N_TEST = 96  # scenes of the training's kind on sources of their own
 
@@ -32,8 +32,7 @@ def main():
     torch.set_num_threads(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
     train, calibration, test, sources = load_images(args.data, args.seed)
-    particles = make_textures(80, size=384, kind="points", random_state=args.seed + 1)
-    train = [*particles, *train]
+    train = [*draw_particles(300, args.seed), *train]
     model = make_psf_model("motion")
     checkpoints = [args.output / f"motion-{stage}.checkpoint" for stage in ("spectra", "scenes")]
     for checkpoint in checkpoints:
@@ -41,16 +40,19 @@ def main():
             raise SystemExit(f"{checkpoint} exists: pass --resume to go on, or remove it.")
     options = {"device": args.device, "random_state": args.seed, "verbose": 1}
     options |= {"validation_fraction": 0.0, "max_epochs": 10**6, "psf_model": model}
-    reader = PSFParameterRegressor(
-        architecture="windows", n_patches=19200, max_minutes=args.minutes[0],
-        checkpoint=checkpoints[0], **options,
-    ).fit(train)  # fmt: skip
+    history, initial = {}, args.initial
+    if initial is None:
+        reader = PSFParameterRegressor(
+            architecture="windows", n_patches=19200, max_minutes=args.minutes[0],
+            checkpoint=checkpoints[0], **options,
+        ).fit(train)  # fmt: skip
+        history["spectra"], initial = reader.history_, with_spectra(model, reader.state_)
     flow = BlurFlowEstimator(
-        initial_weights=with_spectra(model, reader.state_), image_size=args.image_size,
+        initial_weights=initial, image_size=args.image_size,
         batch_size=args.batch_size, n_images=100 * args.batch_size, max_minutes=args.minutes[1],
         learning_rate=args.learning_rate, checkpoint=checkpoints[1], **options,
     ).fit(train)  # fmt: skip
-    history = {"spectra": reader.history_, "scenes": flow.history_}
+    history["scenes"] = flow.history_
     (args.output / "motion.history.json").write_text(json.dumps(history))
     flow.calibrate(*scenes(model, calibration or test, 1, 48))
     figures = evaluate(flow, *scenes(model, test, 2, N_TEST))
@@ -63,6 +65,7 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of sharp images with a SOURCES.csv")
+    parser.add_argument("--initial", help="weights to start the second stage from, by name or path")
     parser.add_argument("--output", type=Path, default=Path("checkpoints"))
     parser.add_argument("--minutes", type=float, nargs=2, default=[30.0, 90.0])
     parser.add_argument("--image-size", type=int, default=128)
@@ -73,6 +76,20 @@ def parse_arguments():
     parser.add_argument("--device")
     parser.add_argument("--resume", action="store_true")
     return parser.parse_args()
+
+
+def draw_particles(n, seed):
+    """Fields of particles, sparse to dense and of several sizes, for the training alone."""
+    rng = np.random.RandomState(seed + 1)
+    return [
+        make_particles(
+            (384, 384),
+            density=10 ** rng.uniform(-3, -1.2),
+            diameter=rng.uniform(1, 5),
+            random_state=rng,
+        )
+        for _ in range(n)
+    ]
 
 
 def with_spectra(model, reader):
@@ -113,7 +130,7 @@ def make_card(args, flow, history, sources, figures):
         f"python benchmarks/train_flow.py --minutes {args.minutes[0]:g} {args.minutes[1]:g} "
         f"--image-size {args.image_size} --batch-size {args.batch_size} --seed {args.seed} "
         "--data DIR"
-    )
+    ) + (f" --initial {Path(args.initial).stem}" if args.initial else "")
     return {
         "weight_version": 1,
         "name": "motion",
@@ -126,15 +143,15 @@ def make_card(args, flow, history, sources, figures):
             "command": command,
             "seed": args.seed,
             "minutes": [rows[-1]["minutes"] for rows in history.values()],
-            "patches": history["spectra"][-1]["batches"] * 64,
+            "patches": history["spectra"][-1]["batches"] * 64 if "spectra" in history else 0,
             "scenes": history["scenes"][-1]["batches"] * args.batch_size,
-            "sources": [*sources, {"source": "procedural points", "images": 80}],
+            "sources": [*sources, {"source": "procedural particles", "images": 300}],
             "calibration_sources": [*CALIBRATION_REPOSITORIES, "procedural particles"],
         },
         "test": {
             "sources": [*TEST_REPOSITORIES, "procedural particles"],
             "camera": "10^4 peak photons, 2 electrons read noise",
-            "scenes": f"{N_TEST} of one to three regions drawn with seed 2, all pixels with texture",
+            "scenes": f"{N_TEST} of one to three regions, seed 2, all pixels with texture",
             "figures": figures,
         },
         "licence": "BSD-3-Clause",
