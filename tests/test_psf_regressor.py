@@ -538,3 +538,60 @@ def test_shipped_weights_know_when_there_is_nothing_to_read(family):
     assert (invalid[:3] == 1).all() and (invalid[3:] > 0.5).all()  # constants, and mere noise
     p, std = regressor.predict(X, return_std=True)
     assert np.isfinite(p).all() and np.isfinite(std).all()
+
+
+def textureless_patches(n, seed=0):
+    """Patches of mere noise, shaded, rounded, with dead pixels, or saturated: by kind."""
+    rng = np.random.RandomState(seed)
+    level = 10 ** rng.uniform(1.5, 4, (n, 1, 1))
+    read_noise = rng.uniform(0.5, 5, (n, 1, 1)) * rng.standard_normal((n, 128, 128))
+    t = np.linspace(-1, 1, 128)
+    shading = 1 - 0.1 * rng.rand(n, 1, 1) * (t[:, None] ** 2 + t**2) + 0.1 * rng.rand(n, 1, 1) * t
+    flat = rng.poisson(np.broadcast_to(level, read_noise.shape)) + read_noise
+    dead = np.where(rng.rand(*flat.shape) < 2e-4, 0, flat)
+    return {
+        "read noise": 100 + read_noise,
+        "shot noise": flat,
+        "shaded": rng.poisson(level * shading) + read_noise,
+        "8 bits": np.round(100 * flat / level),
+        "dead pixels": dead,
+        "saturated": rng.poisson(6000.0, flat.shape).clip(max=4095),
+        "just saturated": rng.poisson(4200.0, flat.shape).clip(max=4095),
+    }
+
+
+@pytest.mark.parametrize(
+    "family", ["gaussian-1", "gaussian-2", "zernike-1", "zernike-2", "zernike-3"]
+)
+def test_shipped_weights_tell_texture_from_none(family):
+    textureless = textureless_patches(40)
+    regressor = PSFParameterRegressor(pretrained=family).fit(textureless["saturated"])
+    found = {k: (regressor.predict_invalid(X) > 0.5).mean() for k, X in textureless.items()}
+    assert np.mean(list(found.values())) >= 0.95 and min(found.values()) >= 0.8, found
+    photographs = list(load_skimage(["brick", "camera", "coins", "grass", "gravel"]).values())
+    drawn = list(make_textures(30, size=256, random_state=9))
+    alarms = []
+    for sharp in (photographs, drawn):
+        X, y = make_blurred_patches(sharp, 100, psf_model=regressor.psf_model_, random_state=0)
+        alarms.append(regressor.predict_invalid(X[~np.isnan(y).any(1)]) > 0.5)
+    assert np.concatenate(alarms).mean() <= 0.05
+
+
+def test_focus_beyond_the_bounds_is_read_at_half_the_sampling():
+    """Up to the bounds as it is, and binned by two, the reading rises with the focus."""
+    size, n = 201, 256  # pixels of a PSF of 2.5 waves, and of the image that is binned
+    psfs = make_psf_model("zernike-1", size=size).psf(np.arange(0.25, 2.51, 0.25)[:, None])
+    fields = make_textures(16, size=n + size - 1, random_state=8) * 1e4
+    spectra = np.fft.rfft2(fields, s=(512, 512))
+    regressor = PSFParameterRegressor(pretrained="zernike-1").fit(fields)
+    read = {"direct": [], "binned": []}
+    for seed, psf in enumerate(psfs):
+        blurred = np.fft.irfft2(spectra * np.fft.rfft2(psf, s=(512, 512)), s=(512, 512))
+        blurred = blurred[:, size - 1 : size - 1 + n, size - 1 : size - 1 + n].clip(0)
+        images = Camera().expose(blurred, generator=seed)
+        middle = images[:, n // 4 : -n // 4, n // 4 : -n // 4]
+        binned = images.reshape(-1, n // 2, 2, n // 2, 2).mean((2, 4))
+        read["direct"].append(np.median(regressor.predict(middle)))
+        read["binned"].append(np.median(regressor.predict(binned)))
+    assert (np.diff(read["direct"][:5]) > 0.1).all(), read  # to 1.25 waves; it folds back above 1.5
+    assert (np.diff(read["binned"]) > 0.02).all(), read
