@@ -7,7 +7,14 @@ import numpy as np
 
 from .operators import LocalPSFs
 
-__all__ = ["check_psf", "draw_deviates", "local_psfs", "moved_parameters", "warn_of_no_psf"]
+__all__ = [
+    "check_psf",
+    "draw_deviates",
+    "local_psfs",
+    "moved_parameters",
+    "possible_psfs",
+    "warn_of_no_psf",
+]
 
 
 def check_psf(psf):
@@ -57,6 +64,20 @@ def moved_parameters(one_map, deviates):
     angles = np.array([period is not None for period in model.periods])
     low, high = np.where(angles, np.array([[-np.inf], [np.inf]]), model.bounds.T)
     return replace(one_map, parameters=np.clip(moved, low, high))
+
+
+def possible_psfs(one_map, rng):
+    """Return PSFs of one image that the std of its map holds possible; [None] without any std.
+
+    Two draws that lie opposite each other, so that their mean is the map.
+    """
+    if not np.nan_to_num(one_map.std).any():
+        return [None]
+    deviates = draw_deviates(one_map.std.shape, rng)
+    shape = one_map.images.shape[1:]
+    return [
+        local_psfs(None, moved_parameters(one_map, sign * deviates), 0, shape) for sign in (1, -1)
+    ]
 
 
 def local_psfs(psf, X, i, shape):

@@ -382,6 +382,15 @@ def test_auto_without_a_psf_to_choose_by(blurred_map):
     np.testing.assert_array_equal(restored, maps.images.astype(np.float32))
 
 
+def test_nothing_of_an_earlier_choice_remains(noisy_gaussian):
+    blurred, _, psf = noisy_gaussian
+    deconv = TVRLDeconvolver(psf=psf, lambda_tv="auto", n_iter=3, gain=1, random_state=0)
+    deconv.fit(blurred[:1, :40, :40])
+    assert deconv.simulated_snr_.shape == (len(deconv.lambdas_), 3)
+    deconv.set_params(lambda_tv=0.01).fit(blurred[:1])
+    assert not hasattr(deconv, "simulated_snr_") and not hasattr(deconv, "lambdas_")
+
+
 def test_held_out_score_prefers_the_right_psf(blurred_map):
     maps, _ = blurred_map
     right = TVRLDeconvolver(random_state=0, gain=1).fit(maps)

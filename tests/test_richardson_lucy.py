@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +10,10 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 from skimage.restoration import richardson_lucy as skimage_richardson_lucy
 
-from sklearn_psf.operators import Convolution, make_operator
+from sklearn_psf.operators import Convolution, crop_psfs, make_operator
+from sklearn_psf.optics import make_psf_model
 from sklearn_psf.richardson_lucy import poisson_log_likelihood, richardson_lucy
+from sklearn_psf.simulation import make_textures
 
 
 def gaussian(size, width):
@@ -105,6 +111,39 @@ def test_forty_accelerated_iterations_reach_a_hundred_plain_ones():
     assert fast > plain - 0.1
 
 
+@pytest.mark.parametrize("lambda_tv", [0.0, 0.004])
+@pytest.mark.parametrize("kind", ["cells", "dead-leaves"])
+def test_twenty_accelerated_iterations_reach_a_hundred_plain_ones(kind, lambda_tv):
+    sharp = torch.from_numpy(1e4 * make_textures(1, size=160, kind=kind, random_state=0)[0])
+    psf = crop_psfs(make_psf_model("zernike-1").psf([[0.5]])[0], 1e-3)
+    operator = Convolution(psf, [161 - n for n in psf.shape], dtype=torch.float32)
+    mean = operator.forward(sharp.float()).clamp(min=0)
+    image = torch.poisson(mean, generator=torch.Generator().manual_seed(0))
+    plain, fast = (
+        richardson_lucy(image, operator, n_iter=n, lambda_tv=lambda_tv, accelerate=a)
+        for n, a in ((100, False), (20, True))
+    )
+    truth = operator.crop(sharp)
+    assert snr(truth, operator.crop(plain)) > snr(truth, image) + 1
+    assert snr(truth, operator.crop(fast)) > snr(truth, operator.crop(plain)) - 0.1
+
+
+def test_acceleration_starts_anew_where_it_leads_uphill():
+    """Points on black oscillate under extrapolations that are never dropped."""
+    operator = Convolution(gaussian(7, 1.0), (40, 44))
+    rng = np.random.default_rng(0)
+    field = torch.ones(operator.field_shape, dtype=torch.float64)
+    field[tuple(rng.integers(4, 40, (2, 30)))] += 1e4
+    image = torch.poisson(operator.forward(field), generator=torch.Generator().manual_seed(0))
+    values = []
+
+    def follow(i, x):
+        values.append(float(poisson_log_likelihood(image, operator.forward(x))))
+
+    richardson_lucy(image, operator, n_iter=150, accelerate=True, callback=follow)
+    assert (np.maximum.accumulate(values) - values).max() < 1e-6 * (values[-1] - values[0])
+
+
 def test_total_variation_helps_where_noise_is_strong():
     operator = varying_operator((96, 96), 15, torch.float32)
     field, image = scene(operator, photons=200)
@@ -190,6 +229,55 @@ def test_images_of_a_batch_do_not_see_each_other():
     both = richardson_lucy(images, operator, **options)
     for image, x in zip(images, both, strict=True):
         torch.testing.assert_close(richardson_lucy(image, operator, **options), x)
+
+
+def test_one_start_serves_all_images_of_a_batch():
+    operator = varying_operator((24, 25))
+    images = torch.stack([scene(operator, seed=i)[1] for i in range(2)])
+    start = torch.ones(operator.field_shape, dtype=torch.float64)
+    for accelerate in (False, True):
+        options = {"n_iter": 4, "x0": start, "accelerate": accelerate, "lambda_tv": 0.01}
+        both = richardson_lucy(images, operator, **options)
+        assert both.shape == (2, *operator.field_shape)
+        torch.testing.assert_close(both[1], richardson_lucy(images[1], operator, **options))
+
+
+def test_the_image_is_not_changed():
+    operator = varying_operator((24, 25), dtype=torch.float32)
+    image = scene(operator)[1].numpy()
+    before = image.copy()
+    richardson_lucy(image, operator, n_iter=3, lambda_tv=0.01, accelerate=True)
+    np.testing.assert_array_equal(image, before)
+    image.setflags(write=False)
+    richardson_lucy(image[::-1], operator, n_iter=1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's counters")
+def test_memory_is_twelve_images_at_most():
+    script = """
+import numpy as np, torch
+from sklearn_psf.operators import Convolution
+from sklearn_psf.richardson_lucy import richardson_lucy
+torch.set_num_threads(1)
+
+def resident(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+def restore(size):
+    image = np.ones((size, size), np.float32)
+    psf = np.full((63, 63), 1 / 63**2, np.float32)
+    before = resident("VmRSS")
+    open("/proc/self/clear_refs", "w").write("5")
+    options = {"n_iter": 3, "lambda_tv": 0.01, "accelerate": True}
+    richardson_lucy(image, Convolution(psf, image.shape), **options)
+    return (resident("VmHWM") - before) / image.nbytes
+
+restore(100)
+print(restore(1536))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert 3 < float(run.stdout) < 12
 
 
 def test_continuing_from_a_start():

@@ -1,10 +1,13 @@
 """Linear maps of image formation, each with its exact adjoint."""
 
-from .convolution import ORDERS, Convolution, LinearOperator
+from .convolution import Convolution
 from .gradient import divergence, gradient, total_variation, tv_curvature
+from .linear_operator import ORDERS, LinearOperator
 from .local_psfs import Block, LocalPSFs, central_block, split_blocks
+from .mode_convolution import ModeConvolution
 from .psf_modes import compute_psf_modes, crop_psfs
-from .spatially_variant import ModeConvolution, make_operator
+from .row_strips import strips
+from .spatially_variant import make_operator
 from .tile_convolution import TileConvolution
 from .windows import WINDOWS, windows
 
@@ -24,6 +27,7 @@ __all__ = [
     "gradient",
     "make_operator",
     "split_blocks",
+    "strips",
     "total_variation",
     "tv_curvature",
     "windows",

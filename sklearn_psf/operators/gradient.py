@@ -2,6 +2,8 @@
 
 import torch
 
+from .row_strips import strips
+
 __all__ = ["divergence", "gradient", "total_variation", "tv_curvature"]
 
 
@@ -109,7 +111,7 @@ def total_variation(x: torch.Tensor, eps=0.0, weight=None) -> torch.Tensor:
     return (value if weight is None else value * weight).sum((-2, -1))
 
 
-def tv_curvature(x: torch.Tensor, eps) -> torch.Tensor:
+def tv_curvature(x: torch.Tensor, eps, out: torch.Tensor | None = None) -> torch.Tensor:
     r"""Curvature of the level lines, the negative gradient of `total_variation`.
 
     .. math:: \mathrm{div}\left(\nabla x / \sqrt{|\nabla x|^2 + \epsilon^2}\right)
@@ -120,6 +122,8 @@ def tv_curvature(x: torch.Tensor, eps) -> torch.Tensor:
         Images.
     eps : float or Tensor broadcastable to (..., 1, 1)
         Smoothing, in units of x; positive.
+    out : Tensor of shape (..., H, W) or None
+        Where to write; None is a new tensor.
 
     Returns
     -------
@@ -133,5 +137,34 @@ def tv_curvature(x: torch.Tensor, eps) -> torch.Tensor:
     >>> float(tv_curvature(spot, 1e-6)[1, 1]) < -3
     True
     """
-    g = gradient(x)
-    return divergence(g / _norm(g, eps).unsqueeze(-3))
+    x = x.contiguous()
+    out = torch.empty_like(x) if out is None else out
+    eps2 = torch.as_tensor(eps, dtype=x.dtype, device=x.device).square()
+    # Rows follow each other in memory: one long axis is faster than two.
+    eps2 = eps2[..., 0] if eps2.ndim else eps2
+    width = x.shape[-1]
+    for rows in strips(x):
+        # the divergence looks one row up, unless there is none
+        above = width * min(rows.start, 1)
+        down, across = _differences(x, rows.start - min(rows.start, 1), rows.stop)
+        inverse = torch.addcmul(eps2, down, down).addcmul_(across, across).rsqrt_()
+        down *= inverse
+        across *= inverse
+        part = torch.add(down[..., above:], across[..., above:], out=out[..., rows, :].flatten(-2))
+        part[..., width - above :] -= down[..., :-width]
+        # the last of a row is zero, hence nothing flows into the first of the next
+        part[..., 1 - min(above, 1) :] -= across[..., max(above, 1) - 1 : -1]
+    return out
+
+
+def _differences(x: torch.Tensor, top: int, bottom: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the components of `gradient` on some rows, each (..., (bottom - top) * W)."""
+    width, end = x.shape[-1], min(bottom + 1, x.shape[-2])
+    part, more = (x[..., top:stop, :].flatten(-2) for stop in (bottom, end))
+    down, across = torch.empty_like(part), torch.empty_like(part)
+    n = more.shape[-1] - width
+    torch.sub(more[..., width:], part[..., :n], out=down[..., :n])
+    down[..., n:] = 0
+    torch.sub(part[..., 1:], part[..., :-1], out=across[..., :-1])
+    across[..., width - 1 :: width] = 0
+    return down, across

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._validation import check_number
-from .convolution import LinearOperator
+from .linear_operator import LinearOperator
 from .psf_modes import crop_psfs
 from .spatially_variant import make_operator
 
@@ -15,8 +15,11 @@ __all__ = ["Block", "LocalPSFs", "central_block", "split_blocks"]
 
 # Below this size, without its halo, nearly all work of a block is halo.
 _MIN_BLOCK = 32
-# More modes than this have not been met at the tolerances in use; tiles need no more memory.
-_MANY_MODES = 32
+# Bytes per pixel of the field, in float32: arrays of the iteration and of the image; what a mode
+# adds, patches overlapping; and what is worked with on a patch, whose pixels are bounded. More
+# modes than this have not been met at the tolerances in use; tiles need no more memory.
+_ITERATION_BYTES, _MODE_BYTES, _PATCH_BYTES = 48, 6, 20
+_MANY_MODES, _PATCH_PIXELS = 16, 2**19
 
 
 class Block(NamedTuple):
@@ -198,7 +201,7 @@ def split_blocks(
 
     Examples
     --------
-    >>> [block.core[1] for block in split_blocks((64, 400), (5, 5), max_bytes=2_000_000)]
+    >>> [block.core[1] for block in split_blocks((64, 400), (5, 5), max_bytes=1_400_000)]
     [slice(0, 133, None), slice(133, 267, None), slice(267, 400, None)]
     """
     if max_bytes is None:
@@ -227,13 +230,14 @@ def _halo(kernel: int) -> int:
 
 
 def _bytes_of(sizes, shape, kernel_shape, n_psfs) -> int:
-    """Memory of a restoration: per pixel of the field, modes and about 24 arrays of work."""
+    """Memory of a restoration, by what was measured of whole images, rounded up."""
     field = [
         min(size + 2 * _halo(kernel), n) + kernel
         for size, n, kernel in zip(sizes, shape, kernel_shape, strict=True)
     ]
-    per_pixel = 8 * min(n_psfs, _MANY_MODES) + 4 * 24
-    return field[0] * field[1] * per_pixel
+    pixels = field[0] * field[1]
+    per_pixel = _ITERATION_BYTES + _MODE_BYTES * min(n_psfs, _MANY_MODES)
+    return pixels * per_pixel + _PATCH_BYTES * min(pixels, _PATCH_PIXELS)
 
 
 def _cut(shape, halo, parts) -> list[Block]:

@@ -1,15 +1,21 @@
 """Many PSFs as few modes, and the cutting of PSFs to what carries their light."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
 from .._validation import check_number
-from .convolution import _as_tensor
+from .linear_operator import as_tensor
 
-__all__ = ["compute_psf_modes", "crop_psfs"]
+__all__ = ["PSFModes", "compute_psf_modes", "crop_psfs", "decompose_psfs"]
 
 # Below this tolerance the Gram matrix, which squares the singular values, has lost them.
 _GRAM_RTOL = 1e-6
+# Modes of a whole grid are kept to this share of the tolerance; its parts spend the rest.
+_WHOLE_SHARE = 0.25
+# PSFs that are worked on in double precision at a time.
+_CHUNK = 256
 
 
 def compute_psf_modes(psfs, rtol: float = 1e-3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,27 +67,146 @@ def compute_psf_modes(psfs, rtol: float = 1e-3) -> tuple[torch.Tensor, torch.Ten
     True
     """
     check_number("rtol", rtol, low=0.0, high=1.0)
-    psfs = _as_tensor("psfs", psfs, 3)
+    psfs = as_tensor("psfs", psfs, 3)
+    whole = decompose_psfs(psfs[:, None], rtol, share=1.0)
+    return whole.modes, whole.coefficients.flatten(0, 1).to(psfs.dtype)
+
+
+class PSFModes(NamedTuple):
+    """Modes of a grid of PSFs, and how much error each PSF may still take.
+
+    Attributes
+    ----------
+    modes : Tensor of shape (K, kh, kw)
+        Mean PSF, then orthonormal modes by falling singular value.
+    coefficients : Tensor of shape (gy, gx, K)
+        Weight of each mode in each PSF, float64.
+    allowed : Tensor of shape (gy, gx)
+        Squared error that a PSF may take on top of what it lost already, float64.
+    """
+
+    modes: torch.Tensor
+    coefficients: torch.Tensor
+    allowed: torch.Tensor
+
+    def restrict(self, rows: slice, columns: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the fewer modes that a part of the grid needs.
+
+        Parameters
+        ----------
+        rows, columns : slice
+            The part.
+
+        Returns
+        -------
+        mixture : Tensor of shape (L, K)
+            The modes of the part, as sums of those of the whole; the first is the mean.
+        coefficients : Tensor of shape (L, rows, columns)
+            Weight of each mode in each PSF of the part.
+
+        Notes
+        -----
+        What the whole lost is orthogonal to its modes, so that the squares of both errors add up.
+        """
+        part = self.coefficients[rows, columns]
+        flat = part.flatten(0, 1)
+        mean = flat.mean(0)
+        basis, weights = _truncate(flat[:, 1:] - mean[1:], self.allowed[rows, columns].flatten())
+        mixture = torch.zeros(len(basis) + 1, flat.shape[1], dtype=flat.dtype, device=flat.device)
+        mixture[0], mixture[1:, 1:] = mean, basis
+        weights = torch.cat([weights.new_ones(len(flat), 1), weights], 1)
+        like = self.modes
+        return mixture.to(like), weights.T.reshape(-1, *part.shape[:2]).to(like)
+
+
+def decompose_psfs(psfs: torch.Tensor, rtol: float, share: float = _WHOLE_SHARE) -> PSFModes:
+    """Return the modes of a grid of PSFs, see `compute_psf_modes`.
+
+    Parameters
+    ----------
+    psfs : Tensor of shape (gy, gx, kh, kw)
+        The PSFs.
+    rtol : float
+        Largest relative error of any PSF.
+    share : float, default=0.25
+        How much of it is spent on the modes of the whole grid.
+
+    Returns
+    -------
+    PSFModes
+        Modes, coefficients and what is left of the error.
+    """
     work = torch.float32 if psfs.device.type == "mps" else torch.float64
-    flat = psfs.flatten(1).to(work)
-    mean = flat.mean(0)
-    deviation = flat - mean
-    basis = _right_singular_vectors(deviation, rtol)  # (R, P)
-    weights = deviation @ basis.T
-    norm2 = flat.square().sum(1).clamp(min=torch.finfo(work).tiny)
-    # dropped[:, k] is what is lost of each PSF when the first k modes are kept
-    energy = torch.cat([weights, weights.new_zeros(len(flat), 1)], 1).square()
-    dropped = energy.flip(1).cumsum(1).flip(1)
+    flat = psfs.flatten(2).flatten(0, 1)
+    chunks = flat.split(_CHUNK)
+    mean = sum(chunk.to(work).sum(0) for chunk in chunks) / len(flat)
+    norm2 = torch.cat([chunk.to(work).square().sum(1) for chunk in chunks])
+    norm2 = norm2.clamp(min=torch.finfo(work).tiny)
     # the part outside the basis is exactly rounding; rounding must not ask for more modes
-    allowed = torch.clamp(torch.as_tensor(rtol**2), min=torch.finfo(work).eps ** 2 * 1e4)
-    n_kept = int((dropped > allowed * norm2[:, None]).any(0).sum())
-    modes = torch.cat([mean[None], basis[:n_kept]]).reshape(-1, *psfs.shape[1:])
-    coefficients = torch.cat([weights.new_ones(len(flat), 1), weights[:, :n_kept]], 1)
-    return modes.to(psfs.dtype), coefficients.to(psfs.dtype)
+    rounding = torch.finfo(work).eps ** 2 * 1e4
+    allowed = max((share * rtol) ** 2, rounding) * norm2
+    basis, weights, lost = _basis_of_all(flat, mean, allowed, rtol)
+    rest = (max(rtol**2, rounding) * norm2 - lost).clamp(min=0)
+    modes = torch.cat([mean[None], basis]).reshape(-1, *psfs.shape[2:])
+    coefficients = torch.cat([weights.new_ones(len(flat), 1), weights], 1)
+    grid = psfs.shape[:2]
+    return PSFModes(modes.to(psfs.dtype), coefficients.reshape(*grid, -1), rest.reshape(grid))
 
 
-def _right_singular_vectors(matrix: torch.Tensor, rtol: float) -> torch.Tensor:
-    """Return the right singular vectors (R, P) of a matrix (M, P), strongest first."""
+def _basis_of_all(flat: torch.Tensor, mean: torch.Tensor, allowed: torch.Tensor, rtol: float):
+    """Return a basis (R, P) of what deviates from the mean, its weights (M, R) and what is lost.
+
+    It is that of some rows, to which those are added that it does not serve, so that never all
+    are held in double precision at once.
+    """
+    chosen = torch.linspace(0, len(flat) - 1, min(len(flat), _CHUNK), device=flat.device).long()
+    while True:
+        some = flat[chosen].to(mean.dtype).sub_(mean)
+        basis = _right_singular_vectors(some, allowed[chosen], rtol)
+        if len(chosen) == len(flat):
+            weights, outside = some @ basis.T, torch.zeros_like(allowed)  # but for rounding
+            break
+        weights, outside = _project(flat, mean, basis)
+        if (outside <= allowed).all():
+            break
+        worst = (outside / allowed).argsort(descending=True)[: _CHUNK // 4]
+        chosen = torch.cat([chosen, worst]).unique()
+    turn, turned = _truncate(weights, allowed - outside)
+    lost = outside + (weights.square().sum(1) - turned.square().sum(1)).clamp(min=0)
+    return turn @ basis, turned, lost
+
+
+def _project(flat, mean, basis):
+    """Return the weights (M, R) of all rows, and the squares (M,) of what the basis leaves out."""
+    weights, outside = [], []
+    for chunk in flat.split(_CHUNK):
+        deviation = chunk.to(mean.dtype) - mean
+        weights.append(deviation @ basis.T)
+        deviation -= weights[-1] @ basis
+        outside.append(torch.linalg.vecdot(deviation, deviation))
+    return torch.cat(weights), torch.cat(outside)
+
+
+def _truncate(deviation: torch.Tensor, allowed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first right singular vectors (R, P) of a matrix (M, P), and its weights (M, R).
+
+    As few as leave each row a squared error of at most `allowed`.
+    """
+    basis = torch.linalg.svd(deviation, full_matrices=False)[2]
+    weights = deviation @ basis.T
+    n_kept = _count(weights, allowed)
+    return basis[:n_kept], weights[:, :n_kept]
+
+
+def _count(weights: torch.Tensor, allowed: torch.Tensor) -> int:
+    # dropped[:, k] is what is lost of each row when the first k columns are kept
+    energy = torch.cat([weights, weights.new_zeros(len(weights), 1)], 1).square()
+    dropped = energy.flip(1).cumsum(1).flip(1)
+    return int((dropped > allowed[:, None]).any(0).sum())
+
+
+def _right_singular_vectors(matrix, allowed, rtol: float) -> torch.Tensor:
+    """Return right singular vectors (R, P) of a matrix (M, P), strongest first, enough of them."""
     if rtol < _GRAM_RTOL:
         return torch.linalg.svd(matrix, full_matrices=False)[2]
     tall = matrix.shape[0] > matrix.shape[1]
@@ -92,7 +217,9 @@ def _right_singular_vectors(matrix: torch.Tensor, rtol: float) -> torch.Tensor:
     vectors = vectors.flip(1)[:, keep]
     if tall:
         return vectors.T
-    basis = vectors.T @ matrix
+    # a hundredth of the squared error is asked for, so that no mode is missed by rounding
+    weights = vectors * values.flip(0)[keep].sqrt()
+    basis = vectors[:, : _count(weights, allowed / 100)].T @ matrix
     # normalising by QR keeps the weak modes orthogonal, which the error count relies on
     return torch.linalg.qr(basis.T)[0].T
 
@@ -138,7 +265,7 @@ def crop_psfs(psfs, rtol: float = 1e-4) -> np.ndarray:
     cut = psfs[..., top : top + 2 * half[0] + 1, left : left + 2 * half[1] + 1]
     kept = cut.sum(axis=(-2, -1), dtype=np.float64)
     scale = np.divide(total, kept, out=np.ones_like(total), where=kept > 0)
-    return (cut * scale[..., None, None]).astype(psfs.dtype)
+    return cut * scale[..., None, None].astype(psfs.dtype)
 
 
 def _half_width(marginal: np.ndarray, total: np.ndarray, loss: float) -> int:

@@ -8,19 +8,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from .._validation import check_choice
-from .convolution import (
-    ORDERS,
-    Convolution,
-    LinearOperator,
-    _as_shape,
-    _as_tensor,
-    _fast_shape,
-    fft_cost,
-)
-from .psf_modes import compute_psf_modes, crop_psfs
+from .._validation import check_choice, check_number
+from .convolution import Convolution
+from .linear_operator import ORDERS, LinearOperator, as_shape, as_tensor
+from .mode_convolution import ModeConvolution, cheapest_modes
+from .psf_modes import compute_psf_modes, crop_psfs, decompose_psfs
 from .tile_convolution import TileConvolution, plan_axis, tile_cost
 from .windows import WINDOWS, windows
 
@@ -37,111 +30,6 @@ __all__ = [
 _METHODS = ("auto", "tiles", "modes")
 
 
-class ModeConvolution(LinearOperator):
-    """Varying blur as few convolutions with weighted modes.
-
-    "scatter": ``y = sum_k e_k * (c_k x)``, coefficients on the padded field. "gather":
-    ``y = sum_k c_k (e_k * x)``, coefficients on the image. K + 1 full-size FFTs each way.
-
-    Parameters
-    ----------
-    modes : array-like or Tensor of shape (K, kh, kw)
-        Modes e_k of the PSFs.
-    coefficients : array-like or Tensor of shape (K, Hf, Wf) or (K, H, W)
-        Weight c_k of each mode at each pixel of the field ("scatter") or image ("gather").
-    shape : (int, int)
-        Height and width (H, W) of the image, pixels.
-    order : {"scatter", "gather"}, default="scatter"
-        Where the PSF belongs.
-    dtype : torch.dtype or None
-        float32 or float64; None follows the modes.
-    device : torch.device, str or None
-        None follows the modes.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit each other, values are not finite, or `order` is unknown.
-
-    References
-    ----------
-    .. [1] R. C. Flicker and F. J. Rigaut, "Anisoplanatic deconvolution of adaptive optics
-       images", J. Opt. Soc. Am. A 22, 504-513 (2005).
-
-    Examples
-    --------
-    >>> modes = torch.full((1, 3, 3), 1 / 9)
-    >>> operator = ModeConvolution(modes, torch.ones(1, 6, 7), shape=(4, 5))
-    >>> operator.n_ffts
-    2.0
-    >>> bool(torch.allclose(operator.forward(torch.ones(6, 7)), torch.ones(4, 5)))
-    True
-    """
-
-    def __init__(
-        self,
-        modes,
-        coefficients,
-        shape: Sequence[int],
-        order: str = "scatter",
-        *,
-        dtype=None,
-        device=None,
-    ) -> None:
-        check_choice("order", order, ORDERS)
-        modes = _as_tensor("modes", modes, 3, dtype, device)
-        super().__init__(shape, modes.shape[1:], modes)
-        self.order, self.n_ffts = order, float(len(modes) + 1)
-        self._coefficients = _as_tensor("coefficients", coefficients, 3, modes.dtype, modes.device)
-        expected = (len(modes), *(self.field_shape if order == "scatter" else self.shape))
-        if tuple(self._coefficients.shape) != expected:
-            raise ValueError(
-                f"coefficients must have shape {expected} for {len(modes)} modes in order "
-                f"{order!r}, got {tuple(self._coefficients.shape)}."
-            )
-        self._spectra = torch.fft.rfft2(modes, s=self._fft_shape)
-        if order == "scatter":
-            # Padded once, so that no transform has to pad or crop its own field.
-            self._coefficients = self._padded(self._coefficients)
-
-    # One mode at a time: K fields of a large image at once would not fit the cache, nor always
-    # the memory.
-    def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        modes = zip(self._coefficients, self._spectra, strict=True)
-        if self.order == "scatter":
-            x = self._padded(x)
-            return self._image_of_spectrum(
-                _accumulate((self._spectrum_of_field(c * x), e) for c, e in modes)
-            )
-        x_spectrum = self._spectrum_of_field(x)
-        return _accumulate((c, self._image_of_spectrum(x_spectrum * e)) for c, e in modes)
-
-    def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        modes = zip(self._coefficients, self._spectra, strict=True)
-        if self.order == "gather":
-            return self._field_of_spectrum(
-                _accumulate((self._spectrum_of_image(c * y), e.conj()) for c, e in modes)
-            )
-        y_spectrum = self._spectrum_of_image(y)
-        full = _accumulate(
-            (c, torch.fft.irfft2(y_spectrum * e.conj(), s=self._fft_shape)) for c, e in modes
-        )
-        return full[..., : self.field_shape[0], : self.field_shape[1]].contiguous()
-
-    def _padded(self, field: torch.Tensor) -> torch.Tensor:
-        down, across = (n - m for n, m in zip(self._fft_shape, self.field_shape, strict=True))
-        return torch.nn.functional.pad(field, (0, across, 0, down))
-
-
-def _accumulate(products) -> torch.Tensor:
-    """Sum ``a * b`` over pairs, in place and one pair at a time."""
-    a, b = next(products)
-    total = a * b
-    for a, b in products:
-        total.addcmul_(a, b)
-    return total
-
-
 def make_operator(
     psfs,
     rows,
@@ -154,10 +42,11 @@ def make_operator(
     dtype=None,
     device=None,
 ) -> LinearOperator:
-    """Build the operator of a grid of PSFs, evaluated the cheaper way.
+    """Build the operator of a grid of PSFs, evaluated the faster way.
 
-    The cost counted is ``n log2(n)`` summed over the FFTs of one forward: K + 1 full-size ones
-    for modes, two small ones per tile. One PSF makes a `Convolution`.
+    The time of one forward is counted from measured constants: of modes, one FFT more than there
+    are modes for each patch of the image, whose size is chosen; of tiles, two for each. One PSF
+    makes a `Convolution`.
 
     Parameters
     ----------
@@ -199,8 +88,9 @@ def make_operator(
     """
     check_choice("order", order, ORDERS)
     check_choice("method", method, _METHODS)
-    shape = _as_shape(shape)
-    psfs = _as_tensor("psfs", psfs, 4, dtype, device)
+    check_number("rtol", rtol, low=0.0, high=1.0)
+    shape = as_shape(shape)
+    psfs = as_tensor("psfs", psfs, 4, dtype, device)
     grid_y, grid_x, *kernel = psfs.shape
     pad = (kernel[0], kernel[1]) if order == "scatter" else (1, 1)  # the field's, or none
     wy, wx = windows(
@@ -217,19 +107,14 @@ def make_operator(
     if grid_y * grid_x == 1:
         return Convolution(psfs[0, 0], shape)
     if method != "tiles":
-        modes, coefficients = compute_psf_modes(psfs.flatten(0, 1), rtol)
-        if method == "modes" or _modes_are_cheaper(len(modes), wy, wx, shape, kernel, order):
-            weights = coefficients.T.reshape(-1, grid_y, grid_x)
-            weights = torch.einsum(
-                "kij,ih,jw->khw", weights, *(torch.as_tensor(w).to(weights) for w in (wy, wx))
-            )
-            return ModeConvolution(modes, weights, shape, order)
+        modes = decompose_psfs(psfs, rtol)
+        build, cost = cheapest_modes(modes, wy, wx, shape, order)
+        if method == "modes" or cost <= _cost_of_tiles(wy, wx, shape, kernel, order):
+            return build()
     return TileConvolution(psfs, wy, wx, shape, order)
 
 
-def _modes_are_cheaper(n_modes, wy, wx, shape, kernel, order) -> bool:
-    tiles = tile_cost(
+def _cost_of_tiles(wy, wx, shape, kernel, order) -> float:
+    return tile_cost(
         plan_axis(wy, shape[0], kernel[0], order), plan_axis(wx, shape[1], kernel[1], order)
     )
-    height, width = _fast_shape(shape[0] + kernel[0] - 1, shape[1] + kernel[1] - 1)
-    return (n_modes + 1) * fft_cost(height * width) <= tiles

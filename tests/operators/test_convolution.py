@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from scipy.signal import convolve2d
 
 from sklearn_psf.operators import Convolution, LinearOperator
-from sklearn_psf.operators.convolution import fft_cost
+from sklearn_psf.operators.fft import fft_cost
+from sklearn_psf.operators.patches import cut_layout
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 SIZES = [
@@ -71,9 +72,41 @@ def test_frame_is_aligned_with_the_image():
     torch.testing.assert_close(operator.forward(x), operator.crop(x))
 
 
+def test_patches_make_one_convolution(monkeypatch):
+    psf = np.random.default_rng(0).random((7, 4))
+    whole = Convolution(psf, (50, 41))
+    layout = cut_layout((50, 41), (7, 4), (3, 2))
+    monkeypatch.setattr(Convolution, "_cheapest", lambda self, n: layout)
+    parts = Convolution(psf, (50, 41))
+    assert parts.fft_sizes == {layout.fft_shape: 12}
+    x, y = torch.rand(2, 56, 44).double(), torch.rand(2, 50, 41).double()
+    torch.testing.assert_close(parts.forward(x), whole.forward(x))
+    torch.testing.assert_close(parts.adjoint(y), whole.adjoint(y))
+    assert dot_error(parts, batch=(2,)) < 1e-12
+
+
+def test_results_are_written_where_they_are_wanted():
+    operator = Convolution(np.random.default_rng(0).random((3, 5)), (10, 11))
+    x, y = torch.rand(12, 15).double(), torch.rand(10, 11).double()
+    image, field = torch.full((10, 11), 7.0).double(), torch.full((12, 15), 7.0).double()
+    assert operator.forward(x, out=image) is image
+    assert operator.adjoint(y, out=field) is field
+    torch.testing.assert_close(image, operator.forward(x), rtol=0, atol=0)
+    torch.testing.assert_close(field, operator.adjoint(y), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"out must have shape \(..., 10, 11\)"):
+        operator.forward(x, out=field)
+
+
+def test_a_wider_type_than_the_operator_is_kept():
+    operator = Convolution(np.ones((3, 3), np.float32), (8, 8))
+    assert operator.forward(torch.ones(10, 10).double()).dtype is torch.float64
+    assert operator.forward(torch.ones(10, 10, dtype=torch.int64)).dtype is torch.float32
+
+
 def test_counts_and_shapes():
     operator = Convolution(np.ones((3, 5)), (10, 11))
     assert operator.n_ffts == 2
+    assert operator.spectra_bytes == 16 * 12 * (15 // 2 + 1)
     assert operator.shape == (10, 11)
     assert operator.field_shape == (12, 15)
     assert operator.order == "scatter"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sklearn_psf.operators import divergence, gradient, total_variation, tv_curvature
+from sklearn_psf.operators import divergence, gradient, strips, total_variation, tv_curvature
 
 SIZES = [(1, 1), (1, 5), (6, 1), (7, 8), (13, 11)]
 
@@ -54,6 +54,25 @@ def test_curvature_is_bounded_and_scale_free():
     assert curvature.abs().max() <= 4
     torch.testing.assert_close(tv_curvature(1000 * x, 1.0), curvature)
     assert (tv_curvature(torch.ones(5, 5), 0.1) == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (7, 9), (2, 3, 8, 6)])
+def test_curvature_in_strips_is_that_of_its_parts(shape, monkeypatch):
+    monkeypatch.setattr("sklearn_psf.operators.row_strips._STRIP_POINTS", 20)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    g = gradient(x)
+    expected = divergence(g / (g.square().sum(-3) + 0.1**2).sqrt().unsqueeze(-3))
+    out = torch.empty_like(x)
+    assert tv_curvature(x, 0.1, out=out) is out
+    torch.testing.assert_close(out, expected)
+
+
+def test_strips_cover_the_rows():
+    for shape in ((1000, 700), (3, 50, 8000), (1, 10**6)):
+        rows = list(strips(torch.empty(shape, device="cpu")))
+        assert [r.start for r in rows] == [0, *(r.stop for r in rows[:-1])]
+        assert rows[-1].stop == shape[-2]
+    assert list(strips(torch.empty(5000, 5000, device="meta"))) == [slice(0, 5000)]
 
 
 def test_eps_per_image():

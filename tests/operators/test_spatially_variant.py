@@ -17,6 +17,7 @@ from sklearn_psf.operators import (
     split_blocks,
     windows,
 )
+from sklearn_psf.operators.psf_modes import decompose_psfs
 from sklearn_psf.operators.spatially_variant import WINDOWS
 
 from .test_convolution import TOLERANCE, dot_error
@@ -201,6 +202,32 @@ def test_modes_keep_every_psf_within_rtol(rtol, seed):
             error = np.einsum("mk,kij->mij", coefficients[:, :-1], modes[:-1]) - psfs
             error = np.linalg.norm(error, axis=(1, 2)) / np.linalg.norm(psfs, axis=(1, 2))
             assert error.max() > rtol
+
+
+@pytest.mark.parametrize("outlier", [False, True])
+def test_modes_of_many_psfs_are_found_in_chunks(outlier, monkeypatch):
+    psfs = gaussian_psfs((10, 10), 9).reshape(100, 9, 9)
+    if outlier:  # that the first chunk does not hold
+        psfs[57] = np.eye(9) / 9
+    whole, _ = compute_psf_modes(psfs, 1e-3)
+    monkeypatch.setattr("sklearn_psf.operators.psf_modes._CHUNK", 8)
+    modes, coefficients = compute_psf_modes(psfs, 1e-3)
+    assert len(modes) <= len(whole) + 1
+    error = np.einsum("mk,kij->mij", coefficients, modes) - psfs
+    error = np.linalg.norm(error, axis=(1, 2)) / np.linalg.norm(psfs, axis=(1, 2))
+    assert error.max() <= 1e-3
+
+
+def test_parts_of_a_grid_keep_the_tolerance_with_fewer_modes():
+    psfs = torch.from_numpy(gaussian_psfs((6, 6), 13))
+    whole = decompose_psfs(psfs, 1e-3)
+    for rows, columns in ((slice(0, 2), slice(0, 3)), (slice(2, 6), slice(5, 6))):
+        mixture, weights = whole.restrict(rows, columns)
+        part = psfs[rows, columns]
+        modes = torch.einsum("lk,kij->lij", mixture, whole.modes)
+        error = torch.einsum("lrc,lij->rcij", weights, modes) - part
+        assert (error.norm(dim=(2, 3)) <= 1e-3 * part.norm(dim=(2, 3))).all()
+        assert len(modes) < len(whole.modes) and (weights[0] == 1).all()
 
 
 def test_equal_psfs_have_one_mode():
