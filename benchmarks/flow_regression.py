@@ -36,8 +36,10 @@ def main():
     textures = held_out_images(args.data, min_size=SIZE)
     flow = BlurFlowEstimator(pretrained=args.weights).fit(textures)
     n = 3 if args.quick else args.images
+    scenes = [two_motions(textures, seed) for seed in range(n)]
     figures = {
-        "two motions": evaluate(flow, [two_motions(textures, seed) for seed in range(n)]),
+        "two motions": evaluate(flow, scenes),
+        "two motions, z0 below 1/3": evaluate(flow, near_focus(scenes), baseline=False),
         "pipe": evaluate(flow, [pipe(seed) for seed in range(max(2, n // 2))]),
     }
     for peak in (10**2.5, 1e3, 1e4, 10**4.5)[:: 3 if args.quick else 1]:
@@ -87,6 +89,11 @@ def two_motions(textures, seed, camera=CAMERA):
     return blurred, motion
 
 
+def near_focus(scenes):
+    """The same with the truth of those pixels alone that lie less than 1/3 wave from focus."""
+    return [(image, np.where(motion[3] < 1 / 3, motion, np.nan)) for image, motion in scenes]
+
+
 def pipe(seed, density=None):
     """The image of a pipe, and its truth."""
     rng = np.random.RandomState(1000 + seed)
@@ -119,6 +126,7 @@ def evaluate(flow, scenes, baseline=True):
         "r2_mean": round(float(aligned.mean()), 3),
         "r2_magnitudes": round(flow_r2(y, predicted, kind="magnitude"), 3),
         "sense": round(sense_accuracy(y, predicted), 3),
+        "predicted_sense": round(float(np.median(flow.predict_sense(X)[valid])), 3),
         "coverage": {str(k): (ratio < k).mean(0).round(3).tolist() for k in (1, 2)},
         "invalid": round(float((flow.predict_invalid(X)[valid] > 0.5).mean()), 4),
         "images": len(X),

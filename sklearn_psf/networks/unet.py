@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from .outputs import split_outputs
 from .polar import PolarNetwork
-from .window_spectra import WINDOW_BANDS, window_spectra
+from .window_spectra import WINDOW, WINDOW_BANDS, window_spectra
 
 __all__ = ["DenseNetwork", "LocalSpectra", "ResidualUNet", "WindowReader", "normalize_locally"]
 
@@ -110,9 +110,17 @@ class LocalSpectra(nn.Module):
         return torch.cat([self.small(x, True), large], 1)
 
     def centre(self, x: torch.Tensor) -> torch.Tensor:
-        """Map patches (n, 1, 128, 128) to the features of their centres (n, 2 n_features)."""
-        quarter = x.shape[-1] // 4
-        small = self.small(x[..., quarter:-quarter, quarter:-quarter], False)
+        """Map patches (n, 1, H, W) to the features of their centres (n, 2 n_features).
+
+        The large window takes 128 pixels; smaller patches are continued by their last pixels.
+        """
+        wide = 2 * WINDOW
+        missing = [max(0, wide - n) for n in (x.shape[-1], x.shape[-2])]
+        x = F.pad(x, [p for m in missing for p in (m // 2, m - m // 2)], mode="replicate")
+        top, left = ((n - wide) // 2 for n in x.shape[-2:])
+        x = x[..., top : top + wide, left : left + wide]
+        margin = WINDOW // 2
+        small = self.small(x[..., margin:-margin, margin:-margin], False)
         large = self.large(F.avg_pool2d(x, 2), False)
         return torch.cat([small, large], 1).flatten(1)
 
