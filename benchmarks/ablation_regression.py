@@ -147,7 +147,7 @@ def parse_arguments(arguments):
     args.seeds = [args.seed] if args.seeds is None else args.seeds
     if args.quick:
         args.variants = args.variants[:3]
-        args.patches, args.test_patches = min(args.patches, 3200), min(args.test_patches, 100)
+        args.patches, args.test_patches = min(args.patches, 1920), min(args.test_patches, 100)
     return args
 
 

@@ -89,7 +89,7 @@ def parse_arguments(arguments):
     if args.shipped:
         args.networks = ["shipped"]
     if args.quick:
-        args.patches, args.test_patches = min(args.patches, 3000), min(args.test_patches, 60)
+        args.patches, args.test_patches = min(args.patches, 2000), min(args.test_patches, 60)
         args.strengths = [0.0, 0.5]
     return args
 

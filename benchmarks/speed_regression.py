@@ -8,8 +8,8 @@ where there is one:
 * an image of 1024 x 1024 pixels through `SpatialPSFMapper`, 64 PSFs (8 x 8) and 169 (13 x 13);
 * reading 64 patches, drawing 64 of a training (`PatchStream`), and a training step on 64.
 
-"CPU" is processor time instead: on one thread, what the same task takes when the machine has
-nothing else to do; on several it also counts their waiting for each other.
+"CPU" is processor time: on one thread, about what the same task takes when the machine has nothing
+else to do; on several it also counts their waiting for each other.
 
 The peak is what a product of two square matrices reaches in the same run. Work is counted in
 floating-point operations: those of matrix products and convolutions as torch counts them, and
@@ -81,7 +81,9 @@ def measure(device, args):
             wait(device)
             seconds[name] = min(seconds[name], time.perf_counter() - start)
             busy[name] = min(busy[name], time.process_time() - start_busy)
-    peak = tasks["peak"][2] / seconds["peak"]
+    # on a busy machine the processor's time says more; of several threads it counts their waiting
+    used = busy if device == "cpu" and args.threads == 1 else seconds
+    peak = tasks["peak"][2] / used["peak"]
     return [
         {
             "device": device,
@@ -90,7 +92,7 @@ def measure(device, args):
             "cpu_ms": 1e3 * busy[name],
             "patches_per_second": n / seconds[name] if n else None,
             "gigaflops": work / 1e9,
-            "fraction_of_peak": work / seconds[name] / peak,
+            "fraction_of_peak": work / used[name] / peak,
         }
         for name, (_, n, work) in tasks.items()
     ]

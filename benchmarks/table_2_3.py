@@ -75,7 +75,7 @@ def parse_arguments(arguments):
     if args.quick:
         args.families = [f for f in args.families if f in ("zernike-1", "gaussian-1")]
         args.types = [kind for kind in args.types if kind in ("syn", "poi")]
-        args.patches, args.test_patches = min(args.patches, 3000), min(args.test_patches, 200)
+        args.patches, args.test_patches = min(args.patches, 2000), min(args.test_patches, 200)
     return args
 
 

@@ -56,7 +56,7 @@ def parse_arguments(arguments):
     args = parser.parse_args(arguments)
     if args.quick:
         args.types = [kind for kind in args.types if kind in ("syn", "nat")]
-        args.patches, args.test_patches = min(args.patches, 3000), min(args.test_patches, 200)
+        args.patches, args.test_patches = min(args.patches, 2000), min(args.test_patches, 200)
     return args
 
 

@@ -595,3 +595,4 @@ def test_focus_beyond_the_bounds_is_read_at_half_the_sampling():
         read["binned"].append(np.median(regressor.predict(binned)))
     assert (np.diff(read["direct"][:5]) > 0.1).all(), read  # to 1.25 waves; it folds back above 1.5
     assert (np.diff(read["binned"]) > 0.02).all(), read
+    assert 0.7 < read["binned"][5] < 0.9, read  # 1.5 waves, the bound
