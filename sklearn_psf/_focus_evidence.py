@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from ._focus_spectra import CrossSpectra, make_rings, ring_products, wishart_log_likelihood
 from .optics import defocus_transfer
@@ -18,11 +19,15 @@ __all__ = [
 ]
 
 _TEMPER = 0.25  # neighbouring rings, and errors of the model, are not independent
-_OUTLIER = 1e-2  # chance that a score says nothing
+_OUTLIER = 1e-3  # chance that a score says nothing
+_SHARED = 0.9  # of what a scorer errs by: common to all images of a sample
 _PRUNE = 20.0  # nats below the best at which scores alone rule a position out
 _FLOOR = 0.02  # of the coarse step: a thousandth of a wave, which the model is never better than
 _TABLE_STEP = 0.01  # waves RMS
+_TABLE_HEIGHT = 801  # steps: more defocus than eight waves is as much
+_TABLE_SIDE, _TABLE_WIDTH = 2048, 1280  # steps per cycle per pixel, and steps
 _STEP_WAVES = 0.05  # coarse grid: a third of the depth of field, waves RMS
+_DEPTH_OF_FIELD = 1 / 48**0.5  # waves RMS: the defocus of n wavelength / NA^2
 
 
 def crop_images(images, roi):
@@ -69,8 +74,10 @@ class FocusModel:
         Whether the height of the curve depends on the sample.
     cutoff, rate : float or None
         Cycles per pixel, and waves RMS of defocus per micrometre; None: spectra say nothing.
+    aberration : float
+        What images show beyond the transfer function, root mean square of it.
     score : callable
-        From images (n, H, W) to scores (n,).
+        From images (n, H, W) to `Readings`.
     roi : (int, int, int, int) or None
         Top, left, height and width of the part of an image that is looked at.
     regions : (int, int)
@@ -85,9 +92,15 @@ class FocusModel:
     free_gain: bool
     cutoff: float | None
     rate: float | None
+    aberration: float
     score: object
     roi: tuple | None = None
     regions: tuple = (1, 1)
+
+    def prepare(self):
+        """Compute what decisions look up."""
+        if self.rate is not None:
+            _transfer_table(self.cutoff)
 
     def crop(self, images):
         """Return the region of interest of images (n, H, W)."""
@@ -98,6 +111,11 @@ class FocusModel:
         """Coarse step of the posterior's grid, micrometres."""
         return self.fwhm / 40 if self.rate is None else _STEP_WAVES / self.rate
 
+    @property
+    def depth_of_field(self):
+        """``n wavelength / NA^2``, micrometres; a quarter of the curve without optics."""
+        return self.fwhm / 4 if self.rate is None else _DEPTH_OF_FIELD / self.rate
+
     def response(self, distance):
         """Return score and standard deviation at distances from focus."""
         return (
@@ -106,10 +124,31 @@ class FocusModel:
         )
 
 
+@lru_cache(maxsize=4)
+def _transfer_table(cutoff):
+    """H at multiples of `_TABLE_STEP` and of ``1 / _TABLE_SIDE``: it serves images of any shape."""
+    frequency = np.arange(_TABLE_WIDTH) / _TABLE_SIDE
+    passed = frequency < 2 * cutoff
+    steps = np.arange(_TABLE_HEIGHT)
+    exact = defocus_transfer(frequency[passed], steps[::2] * _TABLE_STEP, cutoff)
+    table = np.zeros((_TABLE_HEIGHT, _TABLE_WIDTH), dtype=np.float32)
+    table[:, passed] = CubicSpline(steps[::2], exact)(steps)
+    return table
+
+
 @lru_cache(maxsize=8)
-def _transfer_table(shape, cutoff, n_steps):
-    focus = np.arange(n_steps + 2) * _TABLE_STEP
-    return defocus_transfer(make_rings(shape).frequency, focus, cutoff).astype(np.float32)
+def _transfer_table_of_shape(shape, cutoff):
+    place = np.minimum(make_rings(shape).frequency * _TABLE_SIDE, _TABLE_WIDTH - 1)
+    first = np.clip(place.astype(int) - 1, 0, _TABLE_WIDTH - 4)
+    t = place - first - 1  # Lagrange's cubic through four neighbours
+    weights = (
+        -t * (t - 1) * (t - 2) / 6,
+        (t + 1) * (t - 1) * (t - 2) / 2,
+        -(t + 1) * t * (t - 2) / 2,
+        (t + 1) * t * (t - 1) / 6,
+    )
+    table = _transfer_table(cutoff)
+    return sum(table[:, first + k] * w.astype(np.float32) for k, w in enumerate(weights))
 
 
 class Evidence:
@@ -118,13 +157,16 @@ class Evidence:
     Attributes
     ----------
     z, scores : list of float
-        Per image.
+        Per image; a score is NaN where there is no texture.
+    levels, errors : list of float
+        What is read nevertheless, and the standard deviation that the scorer states.
     spectra : CrossSpectra
         Of all images.
     """
 
     def __init__(self, model):
         self.model, self.z, self.scores = model, [], []
+        self.levels, self.errors = [], []
         self.spectra, self.use_spectra = CrossSpectra(), model.rate is not None
         self.shape = None
 
@@ -136,41 +178,41 @@ class Evidence:
         """Whether any image showed structure."""
         return bool(np.isfinite(self.scores).any())
 
-    def add(self, z, image, score=None):
-        """Take in one image (H, W), and its score if it is known already."""
+    def add(self, z, image):
+        """Take in one image (H, W)."""
         image = self.model.crop(np.asarray(image)[np.newaxis])[0]
         if self.shape not in (None, image.shape):
             raise ValueError(
                 f"image has shape {image.shape}, the first one of this search {self.shape}."
             )
-        if score is None:
-            score = float(self.model.score(image[np.newaxis])[0])
+        reading = self.model.score(image[np.newaxis])
         self.shape = image.shape
         if self.use_spectra:
             self.spectra.add(image)
         self.z.append(float(z))
-        self.scores.append(float(score))
+        self.scores.append(float(reading.scores[0]))
+        self.levels.append(float(reading.level[0]))
+        self.errors.append(float(reading.std[0]))
 
     def transfers(self, positions, centres, at=slice(None)):
         """H of images at positions (n,) if focus is at centres (G,): (G, n, F), or some of F."""
         focus = np.abs(np.subtract.outer(centres, positions)) * self.model.rate / _TABLE_STEP
-        longest = 384 * (int(min(focus.max(), 8 / _TABLE_STEP)) // 384 + 1)
-        table = _transfer_table(self.shape, self.model.cutoff, longest)[:, at]
-        low = np.minimum(focus.astype(int), longest)
+        table = _transfer_table_of_shape(self.shape, self.model.cutoff)[:, at]
+        low = np.minimum(focus.astype(int), _TABLE_HEIGHT - 2)
         part = np.clip(focus - low, 0, 1).astype(np.float32)[..., np.newaxis]
         return table[low] * (1 - part) + table[low + 1] * part
 
     def score_log_likelihood(self, centres):
         """Return what the scores alone say of focus at centres (G,), nats."""
-        known = np.isfinite(self.scores)
-        scores, z = np.array(self.scores)[known], np.array(self.z)[known]
+        # An image that shows nothing, of a sample that others show, is far from focus.
+        known = np.isfinite(self.levels)
+        levels, errors, z = (np.array(v)[known] for v in (self.levels, self.errors, self.z))
         expected, std = self.model.response(z - np.asarray(centres)[:, np.newaxis])
         if not self.model.free_gain:
-            density = np.exp(-0.5 * ((scores - expected) / std) ** 2) / std
-            return np.log((1 - _OUTLIER) * density + _OUTLIER / std.mean()).sum(1)
+            return _shared_log_likelihood(levels - expected, std, errors)
         # The height is the sample's: fit it for each hypothesis, from the images themselves.
-        gain = (expected * scores).sum(1) / np.maximum((expected**2).sum(1), 1e-300)
-        residual = scores - np.maximum(gain, 0)[:, np.newaxis] * expected
+        gain = (expected * levels).sum(1) / np.maximum((expected**2).sum(1), 1e-300)
+        residual = levels - np.maximum(gain, 0)[:, np.newaxis] * expected
         noise = np.maximum(gain, 1e-12)[:, np.newaxis] * std
         return -(0.5 * (residual / noise) ** 2 + np.log(noise)).sum(1)
 
@@ -182,13 +224,30 @@ class Evidence:
         if self.model.free_gain:  # height and shape are the sample's: the spectra know better
             total = np.zeros(len(total))
         keep = total > total.max() - _PRUNE
-        products = ring_products(self.transfers(self.z, centres[keep]), self.spectra.rings)
+        products = ring_products(
+            self.transfers(self.z, centres[keep]), self.spectra.rings, self.model.aberration
+        )
         spectral = wishart_log_likelihood(
             self.spectra.matrices, self.spectra.noise, self.spectra.rings.counts, products
         )[0]
-        total[keep] += _TEMPER * spectral
+        total[keep] += spectral
         total[~keep] = -np.inf
         return total
+
+
+def _shared_log_likelihood(residual, std, errors):
+    """Log-likelihood of residuals (G, n): what a scorer errs by, it errs in all images of a sample.
+
+    Of the stated errors (n,) the part `_SHARED` is one number of standard deviations for all.
+    """
+    noise = np.hypot(std, np.sqrt(1 - _SHARED**2) * errors)
+    terms = []
+    for common in np.linspace(-2, 2, 9):
+        density = np.exp(-0.5 * ((residual - _SHARED * common * errors) / noise) ** 2) / noise
+        terms.append(
+            np.log((1 - _OUTLIER) * density + _OUTLIER / noise.mean()).sum(1) - common**2 / 2
+        )
+    return np.logaddexp.reduce(terms)
 
 
 def find_posterior(evidence, low, high):
@@ -272,11 +331,27 @@ def expected_error(evidence, candidates, hypotheses):
 
 
 def _score_divergence(evidence, candidates, hypotheses):
-    expected, std = evidence.model.response(candidates[:, None] - hypotheses)
+    distance = candidates[:, None] - hypotheses
+    expected, std = evidence.model.response(distance)
     if evidence.model.free_gain:  # heights differ among samples: scores say little
         std = 2 * std
+    std = np.hypot(std, _predict_errors(evidence, np.abs(distance), hypotheses))
     difference = expected[:, :, None] - expected[:, None, :]
     return 0.5 * difference**2 / (std[:, :, None] * std[:, None, :])
+
+
+def _predict_errors(evidence, distance, hypotheses):
+    """Standard deviation to expect of a score at distances (C, M) from the hypotheses (M,).
+
+    A sample whose far images say little shows more, the nearer to focus it is.
+    """
+    known = np.isfinite(evidence.levels)
+    z, errors = np.array(evidence.z)[known], np.array(evidence.errors)[known]
+    if len(z) == 0:
+        return 0.0
+    seen_at = np.maximum(np.abs(z[:, None] - hypotheses), evidence.model.step)
+    slope = (errors[:, None] / seen_at).min(0)
+    return np.minimum(slope * distance, errors.max())
 
 
 def _spectral_divergence(evidence, candidates, hypotheses):
@@ -286,11 +361,11 @@ def _spectral_divergence(evidence, candidates, hypotheses):
     that the new image is H times that.
     """
     spectra = evidence.spectra
-    rings, noise = spectra.rings, spectra.noise.mean()
+    rings, noise = spectra.rings, spectra.noise.diagonal().mean()
     centre = (rings.leakage @ rings.frequency) / rings.leakage.sum(1)
     pick = np.abs(np.subtract.outer(centre, rings.frequency)).argmin(1)
     known = evidence.transfers(evidence.z, hypotheses, pick).transpose(0, 2, 1)  # M, K, n
-    signal = np.maximum(np.einsum("kii->ki", spectra.matrices) - spectra.noise, 0)
+    signal = np.maximum(np.einsum("kii->ki", spectra.matrices) - spectra.noise.diagonal(), 0)
     error = noise + 0.01 * signal.mean(1)  # K; model error included
     square = (known**2).sum(-1)  # M, K
     power = np.maximum((signal.mean(1) / np.maximum(square / len(evidence), 1e-3)), 1e-12)

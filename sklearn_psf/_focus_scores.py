@@ -1,14 +1,17 @@
 """One blur score per image: by a network at two binnings, or by a classical measure."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from skimage.transform import downscale_local_mean
 
 from .metrics import FOCUS_MEASURES
 
-__all__ = ["bin_image", "score_by_measure", "score_by_regressor"]
+__all__ = ["Readings", "bin_image", "score_by_measure", "score_by_regressor"]
 
 _BINNINGS = (1, 2)
 _MOST_INVALID = 0.5
+_LEAST_ERROR = 0.05  # of a window, waves RMS, whatever the network states
 
 
 def bin_image(image, factor):
@@ -46,11 +49,39 @@ def _patches(image, size, n_side):
     return [image[i : i + size, j : j + size] for i in starts[0] for j in starts[1]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Readings:
+    """What a scorer says of images.
+
+    Parameters
+    ----------
+    level : ndarray of shape (n,)
+        Score; where there is no texture what is read nevertheless, NaN if nothing is.
+    std : ndarray of shape (n,)
+        Its standard deviation as the scorer states it; 0 if it states none.
+    spread : ndarray of shape (n,)
+        Standard deviation over the windows of an image.
+    textured : ndarray of bool, shape (n,)
+        Whether any window has texture.
+    """
+
+    level: np.ndarray
+    std: np.ndarray
+    spread: np.ndarray
+    textured: np.ndarray
+
+    @property
+    def scores(self):
+        """Scores, NaN where there is no texture."""
+        return np.where(self.textured, self.level, np.nan)
+
+
 def score_by_regressor(images, regressor, n_side=2):
     """Read blur off images by a PSF regressor, at the pixels of the image and at pairs of them.
 
     Binned by two, a blur looks half as wide: where the images as they are lie beyond what the
-    network was trained on, those that are binned do not, and twice their value goes on.
+    network was trained on, those that are binned do not, and twice their value goes on. Windows
+    count by what the network states of its own error, so that an empty one does not spoil others.
 
     Parameters
     ----------
@@ -64,10 +95,8 @@ def score_by_regressor(images, regressor, n_side=2):
 
     Returns
     -------
-    scores : ndarray of shape (n,)
-        Blur in the unit of the first parameter; NaN where every window is textureless.
-    spread : ndarray of shape (n,)
-        Standard deviation over the windows of an image.
+    Readings
+        Blur in the unit of the first parameter.
     """
     size = regressor.patch_size_
     patches, owner, factor = [], [], []
@@ -79,39 +108,69 @@ def score_by_regressor(images, regressor, n_side=2):
                 owner += [i] * len(new)
                 factor += [binning] * len(new)
     owner, factor = np.array(owner), np.array(factor)
-    blur, valid = _read(regressor, np.stack(patches))
-    top = float(np.asarray(regressor.psf_model_.bounds)[0, 1])
-    scores, spread = np.full(len(images), np.nan), np.zeros(len(images))
+    low, top = np.asarray(regressor.psf_model_.bounds, dtype=float)[0]
+    blur, error, invalid = _read(regressor, np.stack(patches), low, top)
+    level, std, spread = (np.full(len(images), np.nan) for _ in range(3))
+    textured = np.zeros(len(images), dtype=bool)
     for i in range(len(images)):
-        readings = [
-            factor_ * blur[(owner == i) & (factor == factor_) & valid] for factor_ in (1, 2)
+        textured[i] = (invalid[owner == i] <= _MOST_INVALID).any()
+        parts = [(owner == i) & (factor == k) for k in _BINNINGS]
+        means = [
+            _mean(k * blur[part], k * error[part], invalid[part])
+            for k, part in zip(_BINNINGS, parts, strict=True)
         ]
-        scores[i], spread[i] = _combine(*readings, top)
-    return scores, spread
+        level[i], std[i], spread[i] = _combine(*means, top)
+    return Readings(level, std, spread, textured)
 
 
-def _read(regressor, patches):
-    """First parameter of each patch, and whether the patch has texture."""
+def _read(regressor, patches, low, top):
+    """First parameter of each patch, its standard deviation, and how sure the patch is invalid."""
     read_all = getattr(regressor, "predict_all", None)
     if read_all is not None:
-        parameters, _, invalid = read_all(patches)[:3]
-        return parameters[:, 0], invalid <= _MOST_INVALID
+        parameters, std, invalid = read_all(patches)[:3]
+        return *_without_prior(parameters[:, 0], std[:, 0], low, top), invalid
     parameters = np.asarray(regressor.predict(patches)).reshape(len(patches), -1)
     predict_invalid = getattr(regressor, "predict_invalid", None)
     invalid = np.zeros(len(patches)) if predict_invalid is None else predict_invalid(patches)
-    return parameters[:, 0], np.asarray(invalid) <= _MOST_INVALID
+    return parameters[:, 0], np.zeros(len(patches)), np.asarray(invalid)
+
+
+def _without_prior(mean, std, low, top):
+    """What a patch itself says, of a network that adds the middle of its range where it is unsure.
+
+    A network trained on values spread evenly over a range states mean and standard deviation of a
+    posterior; over the prior's normal density the rest is the likelihood.
+    """
+    prior = (top - low) ** 2 / 12
+    precision = 1 / np.maximum(std, _LEAST_ERROR) ** 2
+    rest = np.maximum(precision - 1 / prior, 0.25 / prior)
+    return (
+        np.clip(mean + (mean - (low + top) / 2) / (prior * rest), low, top),
+        np.where(std > 0, 1 / np.sqrt(rest), 0.0),
+    )
+
+
+def _mean(blur, error, invalid):
+    """Weighted mean of windows, standard deviation of one of them, and their spread."""
+    if len(blur) == 0:
+        return None
+    # The surest windows count: an empty one looks like one that is far from focus.
+    weight = (1 - invalid).clip(1e-6) / (error**2 + _LEAST_ERROR**2) ** 2
+    # Windows err together (they show one sample), so that many are no better than one.
+    level = np.average(blur, weights=weight)
+    return level, *(np.sqrt(np.average(v, weights=weight)) for v in (error**2, (blur - level) ** 2))
 
 
 def _combine(fine, coarse, top):
-    """Mean blur, from the binned image where it nears the top of what the network knows."""
-    if len(fine) == 0 and len(coarse) == 0:
-        return np.nan, 0.0
-    if len(fine) == 0 or len(coarse) == 0:
-        only = fine if len(fine) else coarse
-        return only.mean(), only.std()
-    weight = np.clip((coarse.mean() - 0.5 * top) / (0.3 * top), 0, 1)
-    score = (1 - weight) * fine.mean() + weight * coarse.mean()
-    return score, (1 - weight) * fine.std() + weight * coarse.std()
+    """One reading of both binnings, each trusted less beyond its own half of the range."""
+    if fine is None or coarse is None:
+        return fine or coarse
+    beyond = 2 * max(fine[0] - top / 2, 0), max(top / 2 - coarse[0], 0)
+    variance = np.array([fine[1], coarse[1]]) ** 2 + np.square(beyond)
+    share = 1 / (variance + _LEAST_ERROR**2)
+    share /= share.sum()
+    level, spread = (share[0] * fine[k] + share[1] * coarse[k] for k in (0, 2))
+    return level, np.sqrt((share * variance).sum()), spread
 
 
 def score_by_measure(images, name):
@@ -126,15 +185,13 @@ def score_by_measure(images, name):
 
     Returns
     -------
-    scores : ndarray of shape (n,)
-        Larger is sharper; NaN for an image without contrast.
-    spread : ndarray of shape (n,)
-        Standard deviation over the quadrants of an image.
+    Readings
+        Larger is sharper; NaN for an image without contrast. The spread is over quadrants.
 
     Examples
     --------
     >>> import numpy as np
-    >>> score_by_measure(np.ones((1, 8, 8)), "tenengrad")[0].tolist()
+    >>> score_by_measure(np.ones((1, 8, 8)), "tenengrad").scores.tolist()
     [nan]
     """
     measure = FOCUS_MEASURES[name]
@@ -148,4 +205,4 @@ def score_by_measure(images, name):
         middle = [max(3, n // 2) for n in image.shape]
         parts = [image[: middle[0], : middle[1]], image[-middle[0] :, -middle[1] :]]
         spread[i] = np.std([measure(part[np.newaxis])[0] for part in parts])
-    return scores, spread
+    return Readings(scores, np.zeros(len(images)), spread, np.isfinite(scores))

@@ -10,7 +10,6 @@ __all__ = ["FocusResult", "FocusSearch", "GoldenSearch", "add_regions", "split_r
 
 _GOLDEN = (np.sqrt(5) - 1) / 2
 _N_HYPOTHESES = 24
-_FAR = 0.4  # of the span of the curve: beyond this a score reads far
 _N_CANDIDATES = 48
 
 
@@ -29,8 +28,10 @@ class FocusResult:
     history : tuple of (float, float)
         Position and score of each image, in order; a score of NaN means textureless.
     reason : str
-        Why the search ended: "max_images", "tol", "located", "limit" (focus seems to lie at or
-        beyond a limit), "textureless" (no image showed structure) or, from a microscope, "error".
+        Why the search ended: "max_images", "tol", "located"; or what is wrong with it:
+        "uncertain" (the images leave more than a depth of field open), "limit" (focus seems to lie
+        at or beyond a limit), "textureless" (no image showed structure) or, from a microscope,
+        "error".
     grid, density : ndarray of shape (G,)
         Posterior of the position of focus, per micrometre.
     regions_z, regions_std : ndarray of shape (gy, gx) or None
@@ -152,8 +153,10 @@ class FocusSearch:
         reason, (z, std) = self.reason, self._summary()
         if not self.evidence.has_texture:
             reason = "textureless" if reason else reason
-        elif min(z - self.limits[0], self.limits[1] - z) < self.model.step / 4 and self.done:
+        elif min(z - self.limits[0], self.limits[1] - z) < self.model.step / 4 and reason:
             reason = "limit"
+        elif std > self.model.depth_of_field and reason:
+            reason = "uncertain"
         grid, density = self.posterior
         found = FocusResult(z, std, len(self.evidence), self.history, reason, grid, density)
         return add_regions(found, self.model, self.images, self.limits)
@@ -164,29 +167,10 @@ class FocusSearch:
             return self.z0, np.inf
         return summarize(*self.posterior, self.model.step)
 
-    def _is_lost(self):
-        """Whether two images or more all read far, and do not agree where focus is.
-
-        So smooth a sample hardly changes when it is far from focus; nearer to it, it does.
-        """
-        if self.model.free_gain:  # heights of other samples say nothing
-            return False
-        if len(self.evidence) < 2 or self._summary()[1] < self.model.step / 4:
-            return False
-        sharp, blurred = (f(self.model.curve) for f in (np.min, np.max))
-        if self.model.upward:
-            sharp, blurred = blurred, sharp
-        part = (np.array(self.evidence.scores) - sharp) / (blurred - sharp)
-        return not (part < _FAR).any()
-
     def _next(self):
         if not self.evidence.has_texture:  # nothing known: elsewhere within the limits
             n, (low, high) = len(self.evidence), self.limits
             return low + (high - low) * ((0.5 + n * _GOLDEN) % 1)
-        if self._is_lost():  # the widest stretch without an image
-            edges = np.sort(np.r_[self.limits, self.evidence.z])
-            widest = np.diff(edges).argmax()
-            return (edges[widest] + edges[widest + 1]) / 2
         grid, density = self.posterior
         mass = np.cumsum(density * np.gradient(grid))
         quantiles = (np.arange(_N_HYPOTHESES) + 0.5) / _N_HYPOTHESES

@@ -27,6 +27,10 @@ __all__ = [
 
 _KERNEL = 12  # half width of the window's leakage, quarters of a frequency step
 _HIGHEST = 0.48  # cycles per pixel
+_OUTER = (0.12, 0.2, 0.3, 0.4, 0.5)  # cycles per pixel, radii of the noise's power
+_MOST_PATTERN = 0.2  # of the noise's power, that a camera repeats in every image
+_TEMPER = 0.25  # exponent of the likelihood
+_SHOWS = 0.1  # chance that a ring shows the sample
 _MODEL_ERROR = 0.1  # part of an image's amplitude that the model does not explain
 
 
@@ -44,21 +48,28 @@ class SpectralRings:
         How often a frequency occurs in the whole plane.
     counts : ndarray of shape (K,)
         Frequencies per ring in the whole plane.
-    corner : ndarray of bool, same shape as `ring`
-        Frequencies beyond what optics pass: noise alone.
+    outer : ndarray of int, same shape as `ring`
+        How many of the radii beyond which there may be noise alone a frequency is beyond.
+    outer_counts : ndarray of shape (len(_OUTER),)
+        Frequencies beyond each of these radii.
     frequency : ndarray of shape (F,)
         Fine radial grid, cycles per pixel.
     leakage : ndarray of shape (K, F)
         Mean over a ring of the window's power spectrum about each of its frequencies.
+    shading : (ndarray of shape (H, 3), ndarray of shape (W, 3))
+        Orthonormal windowed parabolas along either axis: what changes so slowly is lamp and
+        vignette, is the same at any focus, and would call every image equally sharp.
     """
 
     window: np.ndarray
     ring: np.ndarray
     multiplicity: np.ndarray
     counts: np.ndarray
-    corner: np.ndarray
+    outer: np.ndarray
+    outer_counts: np.ndarray
     frequency: np.ndarray
     leakage: np.ndarray
+    shading: tuple
 
 
 @lru_cache(maxsize=16)
@@ -100,10 +111,28 @@ def make_rings(shape, n_rings=56):
     fine = 4 * side
     frequency = (np.arange(int(_HIGHEST * fine) + 3 * _KERNEL) + 0.5) / fine
     leakage = _leakage(frequency, edges, np.hanning(side + 2)[1:-1], fine)
-    corner = radius.ravel() > 0.62
+    outer = np.digitize(radius.ravel(), _OUTER)
     return SpectralRings(
-        window.astype(np.float32), ring, twice.ravel(), counts, corner, frequency, leakage
+        window.astype(np.float32),
+        ring,
+        twice.ravel(),
+        counts,
+        outer,
+        _sum_beyond(twice.ravel(), outer),
+        frequency,
+        leakage,
+        tuple(_parabolas(w).astype(np.float32) for w in windows),
     )
+
+
+def _sum_beyond(values, outer):
+    """Sums of values beyond each radius of `_OUTER`."""
+    return np.bincount(outer, values, len(_OUTER) + 1)[:0:-1].cumsum()[::-1]
+
+
+def _parabolas(window):
+    place = np.linspace(-1, 1, len(window))
+    return np.linalg.qr(window[:, np.newaxis] * np.vander(place, 3))[0]
 
 
 def _leakage(frequency, edges, window, fine):
@@ -120,7 +149,7 @@ def _leakage(frequency, edges, window, fine):
     return np.stack(rows).astype(np.float32)
 
 
-def ring_products(transfers, rings):
+def ring_products(transfers, rings, aberration=0.0):
     """Window-averaged products of transfer functions, up to the power of the sample.
 
     Parameters
@@ -129,6 +158,9 @@ def ring_products(transfers, rings):
         H of each of n images under each of G hypotheses, on the fine radial grid.
     rings : SpectralRings
         The rings.
+    aberration : float
+        What an image may show of the sample beyond H, root mean square: without it, a position so
+        far off that H is next to nothing would explain anything, by a sample of enormous power.
 
     Returns
     -------
@@ -140,7 +172,7 @@ def ring_products(transfers, rings):
     for i in range(n_images):
         for j in range(i, n_images):
             mean = (transfers[:, i] * transfers[:, j]).astype(np.float32) @ rings.leakage.T
-            products[:, :, i, j] = products[:, :, j, i] = mean
+            products[:, :, i, j] = products[:, :, j, i] = mean + (i == j) * aberration**2
     return products
 
 
@@ -151,8 +183,8 @@ class CrossSpectra:
     ----------
     rings : SpectralRings or None
         Known with the first image.
-    noise : ndarray of shape (n,)
-        Power of each image's noise.
+    noise : ndarray of shape (n, n)
+        The same of the noise: its power, and what of it is the same pattern in both images.
     matrices : ndarray of shape (K, n, n)
         Mean over each ring of ``Re(Y_i conj(Y_j))``.
 
@@ -167,7 +199,8 @@ class CrossSpectra:
 
     def __init__(self):
         self.rings, self._spectra = None, []
-        self.noise, self.matrices = np.empty(0), None
+        self._dark, self._shared = [], []
+        self.noise, self.matrices = np.zeros((0, 0)), None
 
     def __len__(self):
         return len(self._spectra)
@@ -186,38 +219,79 @@ class CrossSpectra:
             self.rings = make_rings(image.shape)
         rings = self.rings
         contrast = image / max(abs(mean), np.finfo(np.float32).tiny) - 1
-        spectrum = fft.rfft2(contrast * rings.window).ravel()
-        weighted = spectrum.conj() * rings.multiplicity
-        row = [self._ring_means((other * weighted).real) for other in (*self._spectra, spectrum)]
-        n, n_rings = len(self._spectra), len(rings.counts)
-        matrices = np.zeros((n_rings, n + 1, n + 1))
-        if n:
-            matrices[:, :n, :n] = self.matrices
-        for i, values in enumerate(row):
-            matrices[:, i, n] = matrices[:, n, i] = values
-        corner = spectrum[rings.corner]
-        noise = max(float((np.abs(corner) ** 2).mean()), 1e-20) if len(corner) else 1e-20
+        seen = contrast * rings.window
+        rows, columns = rings.shading
+        seen -= rows @ (rows.T @ seen @ columns) @ columns.T
+        spectrum = fft.rfft2(seen).ravel()
         self._spectra.append(spectrum.astype(np.complex64))
-        self.noise, self.matrices = np.append(self.noise, noise), matrices
+        weighted = spectrum.conj() * rings.multiplicity
+        products = [(other * weighted).real for other in self._spectra]
+        self.matrices = _append(self.matrices, np.stack([self._ring_means(p) for p in products]))
+        self.noise = self._noise_covariance(products)
 
     def _ring_means(self, values):
         counts = self.rings.counts
         sums = np.bincount(self.rings.ring, values, len(counts) + 1)[: len(counts)]
         return sums / np.maximum(counts, 1)
 
+    def _noise_covariance(self, products):
+        """Covariance of the noise of all images, from the products of the last with all.
+
+        A blurred image holds noise alone from small radii on, and what it shares with a sharper one
+        there is a pattern of the camera. Were noise known to some percent only, as from the few
+        frequencies beyond all light, the many rings of noise would seem to hold light.
+        """
+        counts = np.maximum(self.rings.outer_counts, 1)
+        # A spectrum has each frequency twice, and the window makes neighbours alike.
+        error = np.sqrt(4.5 / counts)
+        means = _sum_beyond(products[-1], self.rings.outer) / counts
+        first = 0
+        for k in np.flatnonzero(self.rings.outer_counts):
+            if means[k] < means[first] * (1 - 3 * error[k]):
+                first = k
+        self._dark.append(first)
+        power = max(means[first], 1e-20)
+        for i, product in enumerate(products[:-1]):
+            k = min(first, self._dark[i])
+            shared = _sum_beyond(product, self.rings.outer)[k] / counts[k]
+            ratio = shared / np.sqrt(self.noise[i, i] * power)
+            self._shared.append(ratio if ratio > 2 * error[k] else 0.0)
+        # Sharp images share light, too, as far out as they go: what most pairs share is the camera.
+        pattern = min(np.median(self._shared), _MOST_PATTERN) if self._shared else 0.0
+        levels = np.sqrt(np.append(self.noise.diagonal(), power))
+        noise = pattern * np.outer(levels, levels)
+        np.fill_diagonal(noise, levels**2)
+        return noise
+
+
+def _append(matrices, row):
+    """Symmetric matrices (..., n, n) with one more row and column, (n + 1, ...)."""
+    row = np.moveaxis(row, 0, -1)
+    n = row.shape[-1]
+    larger = np.zeros((*row.shape[:-1], n, n))
+    if n > 1:
+        larger[..., :-1, :-1] = matrices
+    larger[..., -1, :] = larger[..., :, -1] = row
+    return larger
+
 
 def wishart_log_likelihood(matrices, noise, counts, products, n_iter=5):
     r"""Log-likelihood of hypotheses about focus, the power of the sample profiled out.
 
-    .. math:: \log L = -\sum_k \frac{N_k}{2} \min_S \left[ \log |S M_k + D| +
-              \mathrm{tr}\,(S M_k + D)^{-1} C_k \right]
+    .. math:: \log L = \sum_k \log\left[ 1 - a + a\, e^{t g_k} \right], \qquad
+              g_k = \frac{N_k}{2} \max_S \left[ \mathrm{tr}\, D^{-1} C_k + \log |D| -
+              \mathrm{tr}\,(S M_k + D)^{-1} C_k - \log |S M_k + D| \right]
+
+    A ring shows the sample with chance a, and noise alone otherwise: what many rings of noise gain
+    by chance does not add up. Neighbouring rings are not independent, and the model is not exact,
+    hence the exponent t.
 
     Parameters
     ----------
     matrices : ndarray of shape (K, n, n)
         Cross spectra C_k.
-    noise : ndarray of shape (n,)
-        Power of the noise; D is this and what the model cannot explain.
+    noise : ndarray of shape (n, n)
+        Covariance of the noise; D is this and what the model cannot explain.
     counts : ndarray of shape (K,)
         Frequencies N_k per ring.
     products : ndarray of shape (G, K, n, n)
@@ -232,18 +306,19 @@ def wishart_log_likelihood(matrices, noise, counts, products, n_iter=5):
     power : ndarray of shape (G, K)
         The power S of the sample.
     """
-    diagonal = np.einsum("kii->ki", matrices)
-    scale = np.sqrt(noise + _MODEL_ERROR**2 * np.maximum(diagonal - noise, 0))
-    outer = scale[:, :, None] * scale[:, None, :]
-    gain, axes = np.linalg.eigh(products / outer)
+    signal = np.maximum(np.einsum("kii->ki", matrices) - noise.diagonal(), 0)
+    unexplained = _MODEL_ERROR**2 * signal[..., np.newaxis] * np.eye(len(noise))
+    whiten = np.linalg.inv(np.linalg.cholesky(noise + unexplained))
+    unwhiten = np.swapaxes(whiten, -1, -2)
+    gain, axes = np.linalg.eigh(whiten @ products @ unwhiten)
     gain = np.maximum(gain, 1e-12)
     # Spectra along the axes in which hypothesis and noise are both diagonal.
-    seen = (np.swapaxes(axes, -1, -2) @ (matrices / outer)) * np.swapaxes(axes, -1, -2)
-    seen = seen.sum(-1)
+    seen = np.swapaxes(axes, -1, -2) @ (whiten @ matrices @ unwhiten)
+    seen = (seen * np.swapaxes(axes, -1, -2)).sum(-1)
     power = np.maximum((seen[..., -1] - 1) / gain[..., -1], 1e-9)
     for _ in range(n_iter):
         weight = (gain / (power[..., None] * gain + 1)) ** 2
         power = np.maximum((weight * (seen - 1) / gain).sum(-1) / weight.sum(-1), 1e-9)
     total = power[..., None] * gain + 1
-    cost = (np.log(total) + seen / total).sum(-1)
-    return -(counts / 2 * cost).sum(-1), power
+    gain = _TEMPER * counts / 2 * (seen - np.log(total) - seen / total).sum(-1)
+    return np.logaddexp(np.log1p(-_SHOWS), np.log(_SHOWS) + gain).sum(-1), power

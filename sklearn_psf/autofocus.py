@@ -1,16 +1,23 @@
 """Autofocus in three or four images, after one calibration stack of any textured object."""
 
+import warnings
 from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from ._focus_curve import fit_moffat, learn_optics, moffat_fwhm, smooth_curve
+from ._focus_curve import (
+    guess_rates,
+    learn_optics,
+    moffat_fwhm,
+    pick_planes,
+    read_distance,
+    respond,
+)
 from ._focus_evidence import Evidence, FocusModel, crop_images, find_posterior, summarize
 from ._focus_scores import score_by_measure, score_by_regressor
 from ._focus_search import FocusResult, FocusSearch, GoldenSearch, add_regions
@@ -18,6 +25,7 @@ from ._validation import check_choice, check_images, check_number
 from .metrics import FOCUS_MEASURES, useful_range
 from .optics import Optics
 from .psf_regressor import PSFParameterRegressor
+from .simulation.focal_stack import check_positions
 
 __all__ = ["DeepFocusAutofocus", "FocusResult"]
 
@@ -26,9 +34,8 @@ _MIN_PLANES = 5
 # Part of the span of the curve: what one stack does not tell of other samples. The shape of a
 # classical measure's curve depends on the sample.
 _SPREAD, _SPREAD_OF_MEASURES = 0.03, 0.15
-_SPREAD_OF_BLUR = 0.1  # and of what it says of the blur itself
 _NETWORK_CUTOFF = 0.25  # cycles per pixel, of the default scorer
-_LEARN_WAVES = (-0.9, -0.35, -0.12, 0.05, 0.2, 0.5)  # defocus of the planes that teach the optics
+_ABERRATION = 0.02  # of the transfer function, where no stack tells it
 _MIN_MEASURED = 8  # pixels per axis that a classical measure is taken on
 
 
@@ -79,7 +86,10 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
     z_focus_ : float
         Position of focus in the calibration, micrometres.
     cutoff_, rate_ : float
-        Cut-off, cycles per pixel, and defocus per micrometre, waves RMS; NaN without spectra.
+        Cut-off, cycles per pixel, and defocus per micrometre, waves RMS; NaN without spectra, or
+        where the stack does not tell them.
+    aberration_ : float
+        What the stack shows beyond a transfer function of defocus alone, root mean square.
 
     References
     ----------
@@ -156,8 +166,8 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
         self.scorer_ = self._make_scorer(X)
         X = self._crop(X)
         self._check_size(X.shape[1:])
-        scores, spread = self._score(X)
-        seen = np.isfinite(scores)
+        readings = self._score(X)
+        scores, spread, seen = readings.scores, readings.spread, readings.textured
         if len(np.unique(z[seen])) < _MIN_PLANES:
             raise ValueError(
                 f"X shows texture in {seen.sum()} of {len(X)} planes; calibrate on a textured "
@@ -184,7 +194,7 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = self._crop(check_images(X))
         self._check_size(X.shape[1:])
-        return self._score(X)[0]
+        return self._score(X).scores
 
     def predict(self, X):
         """Return the distance of each image from focus, without its sign.
@@ -200,16 +210,8 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
             Micrometres, from the score alone; NaN where there is no texture.
         """
         scores = self.score_images(X)
-        offset = np.abs(self.z_calibration_ - self.z_focus_)
-        falling = not self._is_upward()
-        steady = IsotonicRegression(increasing=falling).fit(offset, self.curve_)
-        order = np.argsort(offset)
-        distance, curve = offset[order], steady.predict(offset[order])
-        curve, distance = (curve, distance) if falling else (curve[::-1], distance[::-1])
-        # Where the curve is flat, the middle of the distances that share a score.
-        level, first = np.unique(curve, return_inverse=True)
-        middle = np.bincount(first, distance) / np.bincount(first)
-        return np.where(np.isnan(scores), np.nan, np.interp(scores, level, middle))
+        offset = self.z_calibration_ - self.z_focus_
+        return read_distance(scores, offset, self.curve_, self._is_upward())
 
     def score(self, X, y):
         """Return R^2 of the unsigned distances of images whose positions are known.
@@ -257,7 +259,8 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
         history = tuple(zip(evidence.z, evidence.scores, strict=True))
         grid, density = find_posterior(evidence, *limits)
         if evidence.has_texture:
-            found, reason = summarize(grid, density, model.step), "located"
+            found = summarize(grid, density, model.step)
+            reason = "uncertain" if found[1] > model.depth_of_field else "located"
         else:
             found, reason = (float(z[0]), np.inf), "textureless"
         result = FocusResult(*found, len(X), history, reason, grid, density)
@@ -299,7 +302,9 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
         check_number("max_images", max_images, low=1, integer=True)
         if tol is not None:
             check_number("tol", tol, low=0, open_low=True)
-        return _STRATEGIES[self.strategy](self._model(None), z0, limits, max_images, tol)
+        model = self._model(None)
+        model.prepare()
+        return _STRATEGIES[self.strategy](model, z0, limits, max_images, tol)
 
     def focus(self, acquire, z0, limits=None, *, max_images=4, tol=None, backlash=0.0, move=None):
         """Search for focus over a callable that takes images.
@@ -386,54 +391,44 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
         return self
 
     def _store_curve(self, z, scores, spread):
-        order = np.argsort(z)
-        z, scores, spread = z[order], scores[order], spread[order]
-        self.moffat_ = fit_moffat(z, scores)
+        part = _SPREAD_OF_MEASURES if isinstance(self.scorer_, str) else _SPREAD
+        self.z_calibration_, self.curve_, self.curve_std_, self.moffat_ = respond(
+            z, scores, spread, part
+        )
         self.fwhm_ = min(moffat_fwhm(self.moffat_[1], self.moffat_[2]), float(np.ptp(z)))
         self.z_focus_ = float(self.moffat_[0])
-        places, where = np.unique(z, return_inverse=True)
-        share = 1 / np.bincount(where)
-        scores, spread = (np.bincount(where, v) * share for v in (scores, spread))
-        step = np.median(np.diff(places))
-        self.z_calibration_ = places
-        self.curve_ = smooth_curve(places, scores, step)
-        spread = smooth_curve(places, spread**2, 4 * step).clip(min=0)
-        part = _SPREAD_OF_MEASURES if isinstance(self.scorer_, str) else _SPREAD
-        blur = _SPREAD_OF_BLUR * (
-            self.curve_ - self.curve_[np.abs(places - self.z_focus_).argmin()]
-        )
-        fixed = part * max(np.ptp(self.curve_), 1e-12)
-        self.curve_std_ = np.sqrt(spread + fixed**2 + blur**2)
-        self.range_ = useful_range(places, self.curve_)
+        self.range_ = useful_range(self.z_calibration_, self.curve_)
 
     def _find_optics(self, X, z):
         """Know or learn the transfer function; with it, the position of focus to a tenth."""
         self._set_optics(np.nan, np.nan)
         if not self.spectra:
             return
-        offset = z - self.z_focus_
         if self.optics is not None:
-            rates, known = [self.optics.waves_per_micrometre], self.optics.cutoff
-        elif isinstance(self.scorer_, str):
-            rates, known = np.geomspace(0.2, 20, 12) / max(np.ptp(z), 1e-9) / 0.25, None
+            cutoff, rate = self.optics.cutoff, self.optics.waves_per_micrometre
+            rates = [rate]
         else:
-            span = np.median(np.diff(self.z_calibration_))
-            slope = np.abs(np.diff(self.curve_) / np.diff(self.z_calibration_))
-            rates, known = np.array([0.8, 1.0, 1.25]) * np.quantile(slope, 0.7) / 0.25, None
-            if not span > 0 or not rates[0] > 0:
-                return
-        scale = rates[0] if known else np.median(rates) * 0.25
-        picks = sorted({int(np.abs(offset * scale - w).argmin()) for w in _LEARN_WAVES})
-        if len(picks) < 3:
+            is_measure = isinstance(self.scorer_, str)
+            likely, rates = guess_rates(self.z_calibration_, self.curve_, is_measure)
+            cutoff, rate = None, likely * _NETWORK_CUTOFF
+        learnt, picks = None, pick_planes(z - self.z_focus_, rate)
+        if len(picks) >= 3:
+            learnt = learn_optics([X[i] for i in picks], z[picks], self.z_focus_, rates, cutoff)
+        if learnt is None:
+            warnings.warn(
+                "The stack does not tell the optics, so that scores alone will count: give "
+                "optics=Optics(...), or a stack of more texture and planes.",
+                stacklevel=3,
+            )
             return
-        images = [X[i] for i in picks]
-        cutoff, rate, focus = learn_optics(images, z[picks], self.z_focus_, rates, known)
-        self._set_optics(cutoff, rate)
+        cutoff, rate, focus, aberration = learnt
+        self._set_optics(cutoff, rate, aberration)
         if abs(focus - self.z_focus_) * rate < 0.3:
-            self.z_focus_ = focus
+            self.z_focus_ = float(focus)
 
-    def _set_optics(self, cutoff, rate):
+    def _set_optics(self, cutoff, rate, aberration=_ABERRATION):
         self.cutoff_, self.rate_ = float(cutoff), float(rate)
+        self.aberration_ = float(aberration)
 
     def _is_upward(self):
         return bool(self.moffat_[3] > 0)
@@ -465,7 +460,7 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
         def score(images):
             images = check_images(images, name="image")
             self._check_size(images.shape[1:], (1, 1))
-            return self._score(images)[0]
+            return self._score(images)
 
         return FocusModel(
             offsets=self.z_calibration_ - self.z_focus_,
@@ -476,6 +471,7 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
             free_gain=isinstance(self.scorer_, str),
             cutoff=self.cutoff_ if known else None,
             rate=self.rate_ if known else None,
+            aberration=self.aberration_,
             score=score,
             roi=None if self.roi is None else tuple(self.roi),
             regions=tuple(self.regions),
@@ -496,13 +492,11 @@ def _check_z(z, n, name):
             f"This estimator requires {name} to be passed, but the target y is None: stage "
             "positions of the images, micrometres."
         )
-    z = np.asarray(z, dtype=np.float64)
-    if z.ndim == 2 and z.shape[1] == 1:
+    if np.ndim(z) == 2 and np.shape(z)[1] == 1:
         z = column_or_1d(z, warn=True)
-    if z.shape != (n,):
-        raise ValueError(f"{name} must hold one position for each of {n} images, got {z.shape}.")
-    if not np.isfinite(z).all():
-        raise ValueError(f"Input {name} contains NaN or infinity; positions must be finite.")
+    z = check_positions(z, name)
+    if len(z) != n:
+        raise ValueError(f"{name} must hold one position for each of {n} images, got {len(z)}.")
     return z
 
 

@@ -3,6 +3,7 @@ import pickle
 import joblib
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -91,6 +92,17 @@ def test_optics_are_learnt(learnt):
     assert learnt.z_focus_ == pytest.approx(2.0, abs=0.3)
 
 
+def test_a_stack_that_does_not_tell_the_optics():
+    """A faint one: sharpness has a top, and planes differ too little to learn a pupil from."""
+    rng = np.random.default_rng(0)
+    sample = 1e-3 * rng.standard_normal((64, 64))
+    z = np.linspace(-20, 20, 9)
+    stack = [1 + gaussian_filter(sample, 0.02 * abs(v)) + 1e-3 * rng.random((64, 64)) for v in z]
+    with pytest.warns(UserWarning, match="does not tell the optics"):
+        af = DeepFocusAutofocus("tenengrad").fit(np.stack(stack), z)
+    assert np.isnan(af.rate_) and af.z_focus_ == pytest.approx(0, abs=5)
+
+
 def test_predict_gives_unsigned_distance(autofocus, texture):
     z = np.array([-60.0, -25.0, 0.0, 25.0, 60.0])
     images = make_focal_stack(
@@ -165,6 +177,17 @@ def test_a_blank_sample_is_said(autofocus):
     assert result.reason == "textureless" and result.z == 10.0 and np.isinf(result.std)
     assert np.isnan([score for _, score in result.history]).all()
     assert len(set(visited)) == 4
+
+
+def test_a_faint_sample_is_uncertain(autofocus):
+    """Few dim points on much light: beyond some micrometres there is nothing to see."""
+    rng = np.random.default_rng(3)
+    field = np.full((SIZE, SIZE), 1.0)
+    field[tuple(rng.integers(0, SIZE, (2, 12)))] += 2.0
+    result = autofocus.focus(Scope(field, 60.0), -60.0, (-95.0, 95.0), max_images=2)
+    assert result.reason in ("uncertain", "textureless") and result.std > 5.8
+    images = [Scope(field, 60.0)(z) for z in (-60.0, -50.0)]
+    assert autofocus.locate(images, [-60.0, -50.0]).reason in ("uncertain", "textureless")
 
 
 def test_backlash_approaches_from_one_side(autofocus, texture):
@@ -303,7 +326,7 @@ def test_bad_calibrations(stack):
         af.fit(stack[:4], Z[:4])
     with pytest.raises(ValueError, match="one position for each"):
         af.fit(stack, Z[1:])
-    with pytest.raises(ValueError, match="y contains NaN"):
+    with pytest.raises(ValueError, match="y must be finite, got nan"):
         af.fit(stack, np.where(Z > 0, np.nan, Z))
     with pytest.raises(ValueError, match="texture"):
         af.fit(np.ones_like(stack), Z)

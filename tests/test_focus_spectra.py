@@ -24,7 +24,7 @@ def test_cross_spectra_of_white_noise_are_white_and_uncorrelated():
     spectra = CrossSpectra()
     for _ in range(2):
         spectra.add(100 + rng.standard_normal((128, 128)))
-    np.testing.assert_allclose(spectra.noise, 1e-4, rtol=0.1)
+    np.testing.assert_allclose(spectra.noise, 1e-4 * np.eye(2), rtol=0.04)
     diagonal = np.einsum("kii->ki", spectra.matrices)
     np.testing.assert_allclose(diagonal[20:].mean(), 1e-4, rtol=0.1)
     assert np.abs(spectra.matrices[20:, 0, 1]).mean() < 0.2e-4
@@ -47,8 +47,67 @@ def test_likelihood_is_highest_at_the_truth():
         [defocus_transfer(rings.frequency, np.abs(positions - h), 0.25) for h in hypotheses]
     )
     products = ring_products(transfers, rings).astype(float)
-    truth, noise = 11, np.full(2, 1e-3)
-    matrices = 2.0 * products[truth] + np.diag(noise)
+    truth, noise = 11, 1e-3 * np.eye(2)
+    matrices = 2.0 * products[truth] + noise
     value, power = wishart_log_likelihood(matrices, noise, rings.counts, products)
     assert value.argmax() == truth
     assert power.shape == (17, 24) and np.median(power[truth]) == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_pattern_of_the_camera_is_noise():
+    rng = np.random.default_rng(0)
+    pattern, spectra = 0.3 * rng.standard_normal((128, 128)), CrossSpectra()
+    for _ in range(3):
+        spectra.add(100 + pattern + rng.standard_normal((128, 128)))
+    np.testing.assert_allclose(spectra.noise.diagonal(), 1.09e-4, rtol=0.04)
+    np.testing.assert_allclose(spectra.noise[np.triu_indices(3, 1)], 0.09e-4, rtol=0.3)
+
+
+def test_shading_is_not_seen():
+    ramp = np.linspace(0.7, 1.3, 96)
+    image = 1 + 0.3 * np.random.default_rng(0).random((96, 96))
+    plain, shaded = CrossSpectra(), CrossSpectra()
+    plain.add(image)
+    shaded.add(image + 10 * (ramp[:, None] + ramp**2) / image.mean())
+    a, b = (x.matrices[:, 0, 0] * m**2 for x, m in ((plain, 1), (shaded, 1)))
+    # divided by another mean, the same texture has the same spectrum up to a factor
+    np.testing.assert_allclose(b / a, b[-1] / a[-1], rtol=1e-3)
+
+
+HYPOTHESES = np.linspace(-3, 3, 121)  # waves
+
+
+def judge(images, positions):
+    spectra = CrossSpectra()
+    for image in images:
+        spectra.add(image)
+    rings = spectra.rings
+    transfers = np.stack(
+        [defocus_transfer(rings.frequency, np.abs(positions - h), 0.25) for h in HYPOTHESES]
+    )
+    products = ring_products(transfers, rings, 0.01)
+    return wishart_log_likelihood(spectra.matrices, spectra.noise, rings.counts, products)[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_alone_says_nothing(seed):
+    rng = np.random.default_rng(seed)
+    ramp = 6000 * (1 + 0.3 * np.linspace(-1, 1, 128))
+    images = rng.poisson(np.broadcast_to(ramp, (3, 128, 128)))
+    assert np.ptp(judge(images, np.array([1.5, 2.2, -0.4]))) < 4
+
+
+def test_next_to_no_transfer_explains_nothing():
+    """A thousandth of the true H, and a sample a million times stronger, would fit as well."""
+    rings = make_rings((96, 96), 24)
+    true = np.stack([defocus_transfer(rings.frequency, np.array([a]), 0.25)[0] for a in (0.3, 0.5)])
+    hypotheses, noise = np.stack([true, 1e-3 * true]), 1e-3 * np.eye(2)
+    matrices = 2.0 * ring_products(true[np.newaxis], rings)[0] + noise
+    plain, wary = (
+        wishart_log_likelihood(
+            matrices, noise, rings.counts, ring_products(hypotheses, rings, aberration)
+        )[0]
+        for aberration in (0.0, 0.02)
+    )
+    assert plain[1] == pytest.approx(plain[0], abs=1)
+    assert wary[0] > 0.95 * plain[0] and wary[1] < wary[0] - 100

@@ -14,6 +14,7 @@ from ..autofocus import DeepFocusAutofocus, FocusResult
 
 __all__ = ["MicroscopeError", "focus_core", "keep_focus", "make_focus_engine"]
 
+_IN_A_SERIES = ("textureless", "uncertain")  # the last focus is a better guess
 _ARRIVED = 1.0  # largest distance between where a stage was sent and where it says it is, um
 
 
@@ -21,7 +22,17 @@ class MicroscopeError(RuntimeError):
     """Camera or stage failed; the stage was sent back to where it began."""
 
 
-def focus_core(core, af, *, limits=None, max_images=4, tol=None, backlash=0.0, tolerance=_ARRIVED):
+def focus_core(
+    core,
+    af,
+    *,
+    limits=None,
+    max_images=4,
+    tol=None,
+    backlash=0.0,
+    tolerance=_ARRIVED,
+    go_back=("textureless",),
+):
     """Focus the microscope with its current focus drive and camera.
 
     Parameters
@@ -42,11 +53,14 @@ def focus_core(core, af, *, limits=None, max_images=4, tol=None, backlash=0.0, t
         micrometres. Give more than the slack of the drive.
     tolerance : float, default=1.0
         How far from its order the stage may report to be, micrometres.
+    go_back : tuple of str, default=("textureless",)
+        Reasons of a result for which the stage goes back to where it began. Add "uncertain" where
+        the present position is a better guess than what the images leave open.
 
     Returns
     -------
     FocusResult
-        The stage stands at ``result.z``; where the reason is "textureless", at where it began.
+        The stage stands at ``result.z``, or at where it began.
 
     Raises
     ------
@@ -100,7 +114,7 @@ def focus_core(core, af, *, limits=None, max_images=4, tol=None, backlash=0.0, t
             core.snapImage()
             search.tell(z, np.asarray(core.getImage()))
         result = search.result
-        approach(began if result.reason == "textureless" else result.z)
+        approach(began if result.reason in go_back else result.z)
     except BaseException as error:  # an interrupt leaves no stage in mid-air either
         _return(core, device, began, error)
         if isinstance(error, (RuntimeError, OSError, TimeoutError)):
@@ -123,8 +137,8 @@ def keep_focus(
 ):
     """Take a time lapse in focus: before each frame, or each few, focus anew from the last place.
 
-    A failed search does not end the series: the stage is back at the last focus, the frame is
-    taken there, and its result says why.
+    A search that fails or leaves focus open does not end the series: the stage is back at the last
+    focus, the frame is taken there, and its result says why.
 
     Parameters
     ----------
@@ -143,7 +157,8 @@ def keep_focus(
     sleep : callable
         Waits so many seconds.
     **search
-        `max_images`, `tol`, `backlash`, `tolerance` of `focus_core`.
+        `max_images`, `tol`, `backlash`, `tolerance`, `go_back` of `focus_core`; the stage goes
+        back from "textureless" and "uncertain" results if not said otherwise.
 
     Returns
     -------
@@ -183,7 +198,7 @@ def keep_focus(
 
 def _try_focus(core, af, limits, search):
     try:
-        return focus_core(core, af, limits=limits, **search)
+        return focus_core(core, af, limits=limits, **({"go_back": _IN_A_SERIES} | search))
     except MicroscopeError:
         return FocusResult(float(core.getPosition()), np.inf, 0, (), "error")
 

@@ -94,6 +94,29 @@ def test_demo_camera_is_driven():
     assert all(0 <= z <= 30 for z in visited)
 
 
+def faint_microscope():
+    """Twelve dim points on much light, far out of focus."""
+    texture = np.ones((320, 320))
+    texture[tuple(np.random.default_rng(3).integers(0, 320, (2, 12)))] += 2.0
+    scope = SimulatedMicroscope(texture, OPTICS, z_focus=60.0, random_state=0)
+    scope.setPosition(-60.0)
+    return scope
+
+
+def test_the_stage_goes_back_from_an_open_focus_if_asked(autofocus):
+    options = dict(limits=LIMITS, max_images=2)
+    guess = faint_microscope()
+    result = focus_core(guess, autofocus, go_back=(), **options)
+    assert result.reason in ("uncertain", "textureless")
+    assert guess.position == pytest.approx(result.z)
+    back = faint_microscope()
+    focus_core(back, autofocus, go_back=("uncertain", "textureless"), **options)
+    assert back.position == -60.0
+    series = faint_microscope()
+    keep_focus(series, autofocus, 1, 0.0, limits=LIMITS, max_images=2)
+    assert series.position == -60.0
+
+
 @pytest.mark.parametrize("events", ["plan", "action"])
 def test_engine_of_acquisition_sequences(autofocus, events):
     scope = microscope(z_focus=4.0, drift=0.3)
