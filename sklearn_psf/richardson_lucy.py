@@ -77,7 +77,7 @@ class _Problem:
     lambda_tv: float
     scale: torch.Tensor  # (..., 1, 1), the intensity that floors and eps are relative to
     eps: torch.Tensor  # (..., 1, 1)
-    sensitivity: torch.Tensor  # A^T 1 on the field, 0 where left out
+    sensitivity: torch.Tensor  # A^T 1 on the field, _MIN_SENSITIVITY where left out
 
     def compare(self, x, ratio, curvature) -> None:
         """Write what a step from x needs: ``y / (A x + b)`` and the curvature of x."""
@@ -95,7 +95,7 @@ class _Problem:
         """Write the next iterate after x."""
         self.operator.adjoint(ratio, out=out)
         for rows in strips(out):
-            self._factor(rows, curvature, out).mul_(x[..., rows, :])
+            self._factor(rows, curvature, out[..., rows, :]).mul_(x[..., rows, :])
 
     def step_ahead(self, z, ratio, curvature, out, last, momentum):
         """Write the next iterate after z, and what is extrapolated from it in the place of z.
@@ -106,24 +106,25 @@ class _Problem:
         slope = torch.zeros_like(self.scale)
         for rows in strips(out):
             here, new = z[..., rows, :], out[..., rows, :]
-            factor = self._factor(rows, curvature, out)
-            relative = factor - 1
-            change = torch.mul(factor, here, out=new) - last[..., rows, :]
+            weight = self.sensitivity[..., rows, :]
+            relative = self._factor(rows, curvature, new) - 1
+            new *= here
+            change = new - last[..., rows, :]
             here *= relative  # the step
-            relative *= self.sensitivity[..., rows, :]  # minus the gradient, up to the regulariser
+            relative *= weight  # minus the gradient, up to the regulariser
             slope -= torch.linalg.vecdot(relative.flatten(-2), change.flatten(-2))[..., None, None]
             torch.add(change, here, alpha=_STEP_WEIGHT, out=here)
             torch.addcmul(new, here, momentum, out=here)
-            torch.maximum(here, _MIN_EXTRAPOLATED * new, out=here)
+            torch.maximum(here, torch.mul(new, _MIN_EXTRAPOLATED, out=relative), out=here)
         return slope
 
     def _factor(self, rows, curvature, back):
         """Return what a step multiplies x by, of `back` = A^T ratio; in its place."""
-        denominator = self.sensitivity[..., rows, :].clamp(min=_MIN_SENSITIVITY)
+        denominator = self.sensitivity[..., rows, :]
         if self.lambda_tv > 0:
             regulariser = torch.rsub(curvature[..., rows, :], 1, alpha=self.lambda_tv)
             denominator = regulariser.clamp_(min=_MIN_DENOMINATOR).mul_(denominator)
-        return back[..., rows, :].div_(denominator).clamp_(min=_MIN_FACTOR)
+        return back.div_(denominator).clamp_(min=_MIN_FACTOR)
 
 
 def richardson_lucy(
@@ -256,13 +257,13 @@ def _pose(image, operator, background, lambda_tv, scale, eps) -> _Problem:
     # a black image has no scale; any positive one gives a finite result, and a zero start stays 0
     level = level.clamp(min=math.sqrt(torch.finfo(operator.dtype).tiny) / _FLOOR / eps)
     sensitivity = operator.adjoint(torch.ones(operator.shape, **like))
-    sensitivity *= sensitivity > _MIN_SENSITIVITY
+    sensitivity.clamp_(min=_MIN_SENSITIVITY)
     return _Problem(image, operator, background, lambda_tv, level, eps * level, sensitivity)
 
 
 def _start(problem: _Problem) -> torch.Tensor:
     x = problem.scale.expand(*problem.scale.shape[:-2], *problem.operator.field_shape)
-    return x * (problem.sensitivity > 0)
+    return x * (problem.sensitivity > _MIN_SENSITIVITY)  # what starts at 0 stays there
 
 
 def _check_start(x0: torch.Tensor, problem: _Problem) -> torch.Tensor:
@@ -274,7 +275,8 @@ def _check_start(x0: torch.Tensor, problem: _Problem) -> torch.Tensor:
         )
     if not torch.isfinite(x).all() or (x < 0).any():
         raise ValueError("x0 must be finite and not negative.")
-    return x.expand(*problem.image.shape[:-2], -1, -1) * (problem.sensitivity > 0)
+    x = x.expand(*problem.image.shape[:-2], -1, -1)
+    return x * (problem.sensitivity > _MIN_SENSITIVITY)
 
 
 def _iterate(problem: _Problem, x, n_iter: int, callback) -> torch.Tensor:

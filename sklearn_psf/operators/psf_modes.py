@@ -12,8 +12,10 @@ __all__ = ["PSFModes", "compute_psf_modes", "crop_psfs", "decompose_psfs"]
 
 # Below this tolerance the Gram matrix, which squares the singular values, has lost them.
 _GRAM_RTOL = 1e-6
-# Modes of a whole grid are kept to this share of the tolerance; its parts spend the rest.
-_WHOLE_SHARE = 0.25
+# Shares of the tolerance that the modes of a whole grid and those of its parts may spend. Together
+# they stay well below it: few parts hold the worst PSF, to which those of the whole are kept, so
+# that parts which spent all of it would be less accurate for most.
+_SHARE = 0.25
 # PSFs that are worked on in double precision at a time.
 _CHUNK = 256
 
@@ -73,7 +75,7 @@ def compute_psf_modes(psfs, rtol: float = 1e-3) -> tuple[torch.Tensor, torch.Ten
 
 
 class PSFModes(NamedTuple):
-    """Modes of a grid of PSFs, and how much error each PSF may still take.
+    """Modes of a grid of PSFs, and how much error each PSF may take.
 
     Attributes
     ----------
@@ -82,7 +84,7 @@ class PSFModes(NamedTuple):
     coefficients : Tensor of shape (gy, gx, K)
         Weight of each mode in each PSF, float64.
     allowed : Tensor of shape (gy, gx)
-        Squared error that a PSF may take on top of what it lost already, float64.
+        Squared error that a PSF may take in a part of the grid, float64.
     """
 
     modes: torch.Tensor
@@ -103,10 +105,6 @@ class PSFModes(NamedTuple):
             The modes of the part, as sums of those of the whole; the first is the mean.
         coefficients : Tensor of shape (L, rows, columns)
             Weight of each mode in each PSF of the part.
-
-        Notes
-        -----
-        What the whole lost is orthogonal to its modes, so that the squares of both errors add up.
         """
         part = self.coefficients[rows, columns]
         flat = part.flatten(0, 1)
@@ -119,7 +117,7 @@ class PSFModes(NamedTuple):
         return mixture.to(like), weights.T.reshape(-1, *part.shape[:2]).to(like)
 
 
-def decompose_psfs(psfs: torch.Tensor, rtol: float, share: float = _WHOLE_SHARE) -> PSFModes:
+def decompose_psfs(psfs: torch.Tensor, rtol: float, share: float = _SHARE) -> PSFModes:
     """Return the modes of a grid of PSFs, see `compute_psf_modes`.
 
     Parameters
@@ -129,12 +127,12 @@ def decompose_psfs(psfs: torch.Tensor, rtol: float, share: float = _WHOLE_SHARE)
     rtol : float
         Largest relative error of any PSF.
     share : float, default=0.25
-        How much of it is spent on the modes of the whole grid.
+        How much of it the modes of the whole grid may spend, and those of a part once more.
 
     Returns
     -------
     PSFModes
-        Modes, coefficients and what is left of the error.
+        Modes, coefficients and allowed errors.
     """
     work = torch.float32 if psfs.device.type == "mps" else torch.float64
     flat = psfs.flatten(2).flatten(0, 1)
@@ -145,16 +143,15 @@ def decompose_psfs(psfs: torch.Tensor, rtol: float, share: float = _WHOLE_SHARE)
     # the part outside the basis is exactly rounding; rounding must not ask for more modes
     rounding = torch.finfo(work).eps ** 2 * 1e4
     allowed = max((share * rtol) ** 2, rounding) * norm2
-    basis, weights, lost = _basis_of_all(flat, mean, allowed, rtol)
-    rest = (max(rtol**2, rounding) * norm2 - lost).clamp(min=0)
+    basis, weights = _basis_of_all(flat, mean, allowed, rtol)
     modes = torch.cat([mean[None], basis]).reshape(-1, *psfs.shape[2:])
     coefficients = torch.cat([weights.new_ones(len(flat), 1), weights], 1)
     grid = psfs.shape[:2]
-    return PSFModes(modes.to(psfs.dtype), coefficients.reshape(*grid, -1), rest.reshape(grid))
+    return PSFModes(modes.to(psfs.dtype), coefficients.reshape(*grid, -1), allowed.reshape(grid))
 
 
 def _basis_of_all(flat: torch.Tensor, mean: torch.Tensor, allowed: torch.Tensor, rtol: float):
-    """Return a basis (R, P) of what deviates from the mean, its weights (M, R) and what is lost.
+    """Return a basis (R, P) of what deviates from the mean, and its weights (M, R).
 
     It is that of some rows, to which those are added that it does not serve, so that never all
     are held in double precision at once.
@@ -172,8 +169,7 @@ def _basis_of_all(flat: torch.Tensor, mean: torch.Tensor, allowed: torch.Tensor,
         worst = (outside / allowed).argsort(descending=True)[: _CHUNK // 4]
         chosen = torch.cat([chosen, worst]).unique()
     turn, turned = _truncate(weights, allowed - outside)
-    lost = outside + (weights.square().sum(1) - turned.square().sum(1)).clamp(min=0)
-    return turn @ basis, turned, lost
+    return turn @ basis, turned
 
 
 def _project(flat, mean, basis):
