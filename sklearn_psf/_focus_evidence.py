@@ -267,7 +267,7 @@ def find_posterior(evidence, low, high):
     """
     step = min(evidence.model.step, (high - low) / 16)
     grid = np.linspace(low, high, int(np.ceil((high - low) / step)) + 1)
-    if not evidence.has_texture:
+    if not np.isfinite(evidence.levels).any():
         return grid, np.full(len(grid), 1 / max(high - low, 1e-9))
     value = evidence.log_likelihood(grid)
     for n_peaks in (3, 2, 1):

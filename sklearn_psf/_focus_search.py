@@ -168,7 +168,7 @@ class FocusSearch:
         return summarize(*self.posterior, self.model.step)
 
     def _next(self):
-        if not self.evidence.has_texture:  # nothing known: elsewhere within the limits
+        if not np.isfinite(self.evidence.levels).any():  # nothing known: elsewhere
             n, (low, high) = len(self.evidence), self.limits
             return low + (high - low) * ((0.5 + n * _GOLDEN) % 1)
         grid, density = self.posterior
@@ -179,6 +179,10 @@ class FocusSearch:
         near = centre + self.model.step * np.linspace(-6, 6, 25)
         far = np.linspace(*self.limits, _N_CANDIDATES)
         candidates = np.clip(np.r_[near, far, hypotheses[::4]], *self.limits)
+        z, std = np.array(self.evidence.z), self._summary()[1]
+        if std > 4 * self.model.depth_of_field:  # focus is open: never twice at one place
+            new = np.abs(candidates[:, np.newaxis] - z).min(1) > 2 * self.model.depth_of_field
+            candidates = candidates[new] if new.any() else candidates
         error = expected_error(self.evidence, candidates, hypotheses)
         # Where candidates are equal, the shorter way.
         way = np.abs(candidates - self.evidence.z[-1]) / (self.limits[1] - self.limits[0] + 1e-9)
