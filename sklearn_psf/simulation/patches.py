@@ -142,9 +142,9 @@ class PatchStream(FieldStream):
     """An endless, seeded stream of blurred patches for training; no patch is seen twice.
 
     Sharp crops are turned, mirrored, zoomed out, inverted, lifted by a background, blurred, shaded,
-    exposed at 10^2.5 to 10^4.5 peak photons with 0 to 5 electrons of read noise, and quantised. All
-    that changes the geometry happens before the blur. PSFs come from a pool that is renewed a
-    little with each batch.
+    exposed at 10^2.5 to 10^4.5 peak photons (of the sharp patch or of the blurred one, as often)
+    with 0 to 5 electrons of read noise, and quantised. All that changes the geometry happens before
+    the blur. PSFs come from a pool that is renewed a little with each batch.
 
     Parameters
     ----------
@@ -216,17 +216,30 @@ class PatchStream(FieldStream):
         chosen[: len(fresh)] = fresh  # every PSF of the pool is seen at least once
         fields = torch.stack([self.field() for _ in range(-(-n // self.reuse))])
         index = torch.arange(n, device=self.device) // self.reuse
-        peak, read_noise = self.exposure(n)
+        full_scale, read_noise = self.exposure(n)
         patches = _blur(fields, index, self._pool[chosen], self.patch_size)
+        peak = self._peak(patches, full_scale)
         shading = self.shading(n, self.patch_size)
-        sharp = _central(fields, self.patch_size)[index] * peak * shading
+        sharp = _central(fields, self.patch_size)[index] * peak  # shading is no texture
         contrast = texture_contrast(sharp, read_noise[:, 0, 0])
         photons = patches * peak * shading
         empty = self.uniform(n) < self.textureless
-        photons[empty] = (peak * shading * self.uniform(n, 1, 1))[empty]
+        photons[empty] = (full_scale * shading * self.uniform(n, 1, 1))[empty]
         y = self._parameters[chosen].clone()
         y[empty | (contrast < MIN_CONTRAST)] = torch.nan
-        return self.quantize(self.expose(photons, read_noise), peak), y
+        return self.quantize(self.expose(photons, read_noise), full_scale), y
+
+    def _peak(self, patches, full_scale):
+        """Photons of sharp pixels of value 1: half of the patches are exposed for their blur.
+
+        Blur dims points by orders of magnitude, which the user makes up for by light.
+        """
+        brightest = patches.amax((-2, -1), keepdim=True).clamp(min=1e-4)
+        if self.camera is not None:  # a camera says what the sharp peak is
+            return full_scale
+        return torch.where(
+            self.uniform(len(patches), 1, 1) < 0.5, full_scale / brightest, full_scale
+        )
 
     def _renew(self, n, replace=False):
         """Add n PSFs to the pool, or replace the oldest ones; return their places."""

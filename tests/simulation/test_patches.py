@@ -242,3 +242,16 @@ def test_bad_images_of_the_stream():
         stream(np.ones((50, 50)))
     with pytest.raises(ValueError, match="device 'abacus'"):
         stream(np.ones((1, 50, 50)), device="abacus")
+
+
+def test_half_of_the_stream_is_exposed_for_the_blurred_patch():
+    sharp = np.zeros((1, 300, 300))
+    sharp[:, ::37, ::37] = 1.0  # points, which blur dims a hundred times
+    model = make_psf_model("gaussian-1")
+    stream = PatchStream(
+        sharp, psf_model=model, batch_size=64, pool_size=64, camera=None, random_state=0
+    )
+    stream.textureless = 0.0
+    brightest = np.concatenate([stream.draw()[0].amax((1, 2)).numpy() for _ in range(4)])
+    share = (brightest > 10**2.4).mean()
+    assert 0.45 < share < 0.8
