@@ -7,7 +7,7 @@ from scipy.sparse.linalg import spsolve
 
 from .operators import windows
 
-__all__ = ["edge_aware_surface", "interpolate_grid", "smooth_surface"]
+__all__ = ["edge_aware_surface", "interleaved_surface", "interpolate_grid", "smooth_surface"]
 
 _MOST = 900  # depths that a surface is fitted to; more are averaged in blocks first
 _FLAT = 0.4  # probability of a plane, before anything is seen
@@ -16,6 +16,7 @@ _RATIOS = (0.3, 1.2, 5.0, 20.0, 80.0, 300.0)  # surface to noise, variances
 _NUGGET = 0.2  # part of a reading's variance that no neighbour shares
 _STUDENT = 4.0  # degrees of freedom of the noise
 _N_ROUNDS = 5
+_APART = 0.75  # of a window: distance from which errors of compared windows are taken as separate
 
 
 def smooth_surface(depth, std, positions, window):
@@ -75,6 +76,56 @@ def smooth_surface(depth, std, positions, window):
         inflation = np.sqrt(np.maximum((_STUDENT + residual**2) / (_STUDENT + 1), 1))
     parts = np.array_split((positions - middle) / extent, max(1, len(positions) // 4096))
     return tuple(np.concatenate(part) for part in zip(*map(fit.predict, parts), strict=True))
+
+
+def interleaved_surface(depth, std, rows, columns, window):
+    """Smooth surface through a grid of depths whose errors are smooth themselves.
+
+    Windows that were compared with one another err alike far beyond the pixels that they share, and
+    `smooth_surface` would take that for the shape of the sample. It is therefore given one of
+    several coarser grids at a time; the result is their mean.
+
+    Parameters
+    ----------
+    depth, std : ndarray of shape (gy, gx)
+        Depths and standard deviations; NaN where there is none.
+    rows, columns : ndarray of shape (gy,) and (gx,)
+        Where they are, pixels.
+    window : (float, float)
+        Height and width of the windows, pixels.
+
+    Returns
+    -------
+    mean, deviation : ndarray of shape (gy, gx)
+        Of the mixture of the surfaces; as given where no grid has six known depths.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grid = np.arange(8) * 32.0
+    >>> plane = np.add.outer(0.02 * grid, 0.01 * grid)
+    >>> mean, _ = interleaved_surface(plane, np.ones((8, 8)), grid, grid, (64, 64))
+    >>> bool(np.allclose(mean, plane, atol=1e-3))
+    True
+    """
+    positions = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
+    steps = [
+        max(1, min(int(np.ceil(_APART * size / np.diff(at).mean())), len(at) // 3))
+        if len(at) > 1
+        else 1
+        for at, size in zip((rows, columns), window, strict=True)
+    ]
+    surfaces = []
+    for offset in np.ndindex(*steps):
+        part = tuple(slice(o, None, step) for o, step in zip(offset, steps, strict=True))
+        chosen = np.full(depth.shape, np.nan)
+        chosen[part] = depth[part]
+        if np.isfinite(chosen).sum() >= 6:
+            surfaces.append(smooth_surface(chosen.ravel(), std.ravel(), positions, window))
+    if not surfaces:
+        return depth.copy(), std.copy()
+    means, deviations = np.stack(surfaces, 1).reshape(2, len(surfaces), *depth.shape)
+    return means.mean(0), np.sqrt((deviations**2).mean(0) + means.var(0))
 
 
 def _least(std):

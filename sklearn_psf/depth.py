@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
+from ._defocus_spectra import measure_lens, refine_defocus
 from ._psf_map import PSFMap
 from ._signed_focus import (
     apply_curve,
@@ -17,7 +18,12 @@ from ._signed_focus import (
     signed_focus,
     signed_widths,
 )
-from ._surface import edge_aware_surface, interpolate_grid, smooth_surface
+from ._surface import (
+    edge_aware_surface,
+    interleaved_surface,
+    interpolate_grid,
+    smooth_surface,
+)
 from ._validation import check_choice, check_number
 from ._window_depths import window_depths, window_size
 
@@ -52,6 +58,11 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         What neighbouring windows know of each other. "surface": the most probable smooth surface
         through the readings, each counted by its standard deviation; how smooth, the readings
         decide. "edges": few jumps, for samples with steps. None leaves each window as it was read.
+    spectra : bool, default=True
+        Whether the windows of an image are compared with one another, besides being read one by
+        one: they show the same texture, so that the ratios of their power spectra tell their blur,
+        and the lens. Only for maps of "zernike-3" and ``method="signed-focus"``; images of fewer
+        than nine windows with texture, or of windows below 48 pixels, are left as they were read.
     margin : float, default=0.1
         Depths further outside the calibrated range than this part of it are NaN.
     invalid_threshold : float, default=0.5
@@ -116,6 +127,7 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         curve="cubic",
         axis=None,
         smoothing="surface",
+        spectra=True,
         margin=0.1,
         invalid_threshold=0.5,
     ):
@@ -123,6 +135,7 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         self.curve = curve
         self.axis = axis
         self.smoothing = smoothing
+        self.spectra = spectra
         self.margin = margin
         self.invalid_threshold = invalid_threshold
 
@@ -298,6 +311,8 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         check_choice("curve", self.curve, ("cubic", "linear", "isotonic"))
         if self.smoothing is not None:
             check_choice("smoothing", self.smoothing, ("surface", "edges"))
+        if not isinstance(self.spectra, (bool, np.bool_)):
+            raise TypeError(f"spectra must be True or False, got {self.spectra!r}.")
         if self.axis is not None:
             check_number("axis", self.axis)
         check_number("margin", self.margin, low=0)
@@ -322,7 +337,7 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         calibration = {"calibrated": depths is not None, "axis": None, "cylinder": None}
         calibration |= {"n_windows": int(used.sum()), "rms_error": None}
         if X.model["name"] == "zernike-3":
-            calibration |= self._fit_lens(X.parameters[used], X.std[used], depths)
+            calibration |= self._fit_lens(X, used, depths)
         if depths is None:
             half = X.psf_model.bounds[0, 1]
             reading = np.array([-half, half])
@@ -335,15 +350,20 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
                 stacklevel=3,
             )
             return calibration | {"depth": depth, "reading": reading}
-        signed, std = self._read(X, calibration["axis"])
+        signed, std = self._read(X, used, calibration)
         kind = "linear" if self.method == "product" else self.curve
         knots = fit_curve(depths, signed[used], std[used], kind)
         error = apply_curve(*knots, signed[used], std[used])[0] - depths
         rms = float(np.sqrt(np.mean(error**2)))
         return calibration | {"depth": knots[0], "reading": knots[1], "rms_error": rms}
 
-    def _fit_lens(self, parameters, std, depths):
+    def _fit_lens(self, X, used, depths):
+        """Strength and axis of the lens from the readings, then from the spectra of windows."""
+        parameters, std = X.parameters[used], X.std[used]
         focus, cylinder, axis = parameters.T
+        lens_axis = self.axis
+        if lens_axis is None:
+            lens_axis = fit_lens_axis(focus, cylinder, axis, std[:, 0], std[:, 2], depths)
         strength = lens_cylinder(cylinder, std[:, 1])
         if strength < _WEAK_LENS:
             warnings.warn(
@@ -352,13 +372,25 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=4,
             )
-        lens_axis = self.axis
-        if lens_axis is None:
-            lens_axis = fit_lens_axis(focus, cylinder, axis, std[:, 0], std[:, 2], depths)
-        return {"axis": float(lens_axis), "cylinder": strength}
+        elif self._compares(X):
+            signed, spread = self._read_single(X, lens_axis)
+            strength, seen = measure_lens(X, signed, spread, used, (strength, lens_axis))
+            lens_axis = seen if self.axis is None else lens_axis
+        return {"axis": float(lens_axis), "cylinder": float(strength)}
 
-    def _read(self, X, lens_axis):
+    def _compares(self, X):
+        return self.spectra and self.method == "signed-focus" and X.model["name"] == "zernike-3"
+
+    def _read(self, X, known, calibration):
         """Signed readings of all windows and their standard deviations."""
+        signed, std = self._read_single(X, calibration["axis"])
+        if self._compares(X) and calibration["cylinder"] >= _WEAK_LENS:
+            lens = (calibration["cylinder"], calibration["axis"])
+            return refine_defocus(X, signed, std, known, lens)
+        return signed, std
+
+    def _read_single(self, X, lens_axis):
+        """The same, each window read by itself."""
         values, std = np.moveaxis(X.parameters, -1, 0), np.moveaxis(X.std, -1, 0)
         if X.model["name"] == "gaussian-2":
             return signed_widths(*values, *std)
@@ -375,20 +407,23 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
                 f"The calibration is of maps of {self.model_name_!r}, got {X.model['name']!r}."
             )
         unknown = (X.invalid > self.invalid_threshold) | ~np.isfinite(X.parameters).all(-1)
-        signed, std = self._read(X, self.calibration_["axis"])
+        signed, std = self._read(X, ~unknown, self.calibration_)
         depth, std = self._to_micrometres(signed, std)
         depth, std = np.where(unknown, np.nan, depth), np.where(unknown, np.nan, std)
         if self.smoothing == "edges":
             depth = np.stack([edge_aware_surface(*pair) for pair in zip(depth, std, strict=True)])
         elif self.smoothing == "surface":
-            places = np.stack(np.meshgrid(X.rows, X.columns, indexing="ij"), -1).reshape(-1, 2)
-            window = window_size(X)
-            smooth = [
-                smooth_surface(d.ravel(), s.ravel(), places, window)
-                for d, s in zip(depth, std, strict=True)
-            ]
-            depth, std = (np.stack(part).reshape(depth.shape) for part in zip(*smooth, strict=True))
+            smooth = [self._smooth(X, *pair) for pair in zip(depth, std, strict=True)]
+            depth, std = (np.stack(part) for part in zip(*smooth, strict=True))
         return depth, std, unknown
+
+    def _smooth(self, X, depth, std):
+        """Surface through the depths of one image, and its standard deviation."""
+        if self._compares(X):
+            return interleaved_surface(depth, std, X.rows, X.columns, window_size(X))
+        places = np.stack(np.meshgrid(X.rows, X.columns, indexing="ij"), -1).reshape(-1, 2)
+        smooth = smooth_surface(depth.ravel(), std.ravel(), places, window_size(X))
+        return tuple(part.reshape(depth.shape) for part in smooth)
 
     def _to_micrometres(self, signed, std):
         knots, low, high = self._curve()

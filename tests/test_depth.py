@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_psf import AstigmaticDepthEstimator, PSFMap, SpatialPSFMapper, persistence
 from sklearn_psf.optics import Optics, make_psf_model
-from sklearn_psf.simulation import depth_to_parameters
+from sklearn_psf.simulation import depth_to_parameters, make_textures, make_tilted_plane
 
 OPTICS = Optics(na=0.4, wavelength=0.52, pixel_size=0.325)
 FAMILY = make_psf_model("zernike-3", size=31)
@@ -204,6 +204,67 @@ def test_smoothing_helps_and_knows_by_how_much():
     error = np.abs(z - depth)
     assert np.nanmean(error) < 0.6 * before
     assert 0.4 < np.nanmean(error < 2 * std) and np.nanmedian(std) < before
+
+
+def photographed(tilt, seed):
+    """Map of a real image of a plane, read badly; and its depth."""
+    image, depth = make_tilted_plane(
+        make_textures(1, 320, kind="dead-leaves", random_state=seed)[0],
+        optics=OPTICS,
+        tilt=tilt,
+        cylinder=0.4,
+        axis=0.3,
+        random_state=seed,
+    )
+    centres = np.arange(63.5, 320 - 63, 32)
+    truth = depth[np.ix_(*2 * [np.rint(centres).astype(int)])][np.newaxis]
+    rng = np.random.RandomState(seed)
+    seen = 0.6 * truth + rng.normal(0, 2, truth.shape)
+    model = make_psf_model("zernike-3", cutoff=OPTICS.cutoff)
+    maps = PSFMap(
+        images=image[np.newaxis],
+        parameters=depth_to_parameters(seen, optics=OPTICS, cylinder=0.45, axis=0.35),
+        std=np.full((*truth.shape, 3), 0.1),
+        invalid=np.zeros(truth.shape),
+        rows=centres,
+        columns=centres,
+        model=model.settings,
+        optics=OPTICS,
+    )
+    return maps, truth
+
+
+@pytest.fixture(scope="module")
+def calibrated():
+    """Estimators that compare windows, and that do not."""
+    maps, truth = photographed(12, seed=4)
+    return {s: AstigmaticDepthEstimator(spectra=s).fit(maps, truth) for s in (False, True)}
+
+
+@pytest.mark.parametrize("smoothing", [None, "surface"])
+def test_windows_that_are_compared_are_read_better(calibrated, smoothing):
+    maps, truth = photographed(7, seed=5)
+    errors = {}
+    for spectra, estimator in calibrated.items():
+        estimator.set_params(smoothing=smoothing)  # has no part in the calibration
+        depth, std = estimator.predict(maps, return_std=True)
+        errors[spectra] = np.abs(depth - truth).mean() / np.ptp(truth)
+    assert errors[True] < 0.05 and errors[True] < 0.5 * errors[False]
+    assert (np.abs(depth - truth) < 3 * std).mean() > 0.8
+
+
+def test_the_lens_is_measured(calibrated):
+    assert calibrated[True].calibration_["cylinder"] == pytest.approx(0.4, abs=0.02)
+    assert calibrated[True].calibration_["axis"] == pytest.approx(0.3, abs=0.03)
+
+
+def test_without_calibration_the_spectra_give_micrometres():
+    maps, truth = photographed(10, seed=6)
+    with pytest.warns(UserWarning, match="Uncalibrated"):
+        estimator = AstigmaticDepthEstimator(axis=0.3).fit(maps)
+    depth = estimator.predict(maps)
+    assert np.nanmean(np.abs(depth - truth)) < 0.06 * np.ptp(truth)
+    assert estimator.calibration_["axis"] == 0.3  # a known axis is kept
 
 
 def test_a_wild_reading_is_outvoted():
