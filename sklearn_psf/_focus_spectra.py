@@ -8,7 +8,14 @@ same unknown X in all. The covariance of the spectra of windowed images at frequ
 
 where W is the spectrum of the window and S the power of the sample, which is profiled out ring by
 ring. What the rings of the cross spectra say is then a Wishart likelihood of z_0. The window is
-part of the model: its leakage, not noise, limits what far images say.
+part of the model: its leakage, not noise, limits what far images say. As the power of most samples
+falls steeply, a ring holds more of what leaks from within, where blurred images still show light:
+within the reach of the window, S is taken to fall with the square of the frequency [1].
+
+References
+----------
+.. [1] D. J. Field, "Relations between the statistics of natural images and the response properties
+   of cortical cells", J. Opt. Soc. Am. A 4 (1987).
 """
 
 from dataclasses import dataclass
@@ -26,6 +33,7 @@ __all__ = [
 ]
 
 _KERNEL = 12  # half width of the window's leakage, quarters of a frequency step
+_SLOPE = 2  # power of the frequency with which the spectra of samples fall
 _HIGHEST = 0.48  # cycles per pixel
 _OUTER = (0.12, 0.2, 0.3, 0.4, 0.5)  # cycles per pixel, radii of the noise's power
 _MOST_PATTERN = 0.2  # of the noise's power, that a camera repeats in every image
@@ -55,7 +63,8 @@ class SpectralRings:
     frequency : ndarray of shape (F,)
         Fine radial grid, cycles per pixel.
     leakage : ndarray of shape (K, F)
-        Mean over a ring of the window's power spectrum about each of its frequencies.
+        Mean over a ring of the window's power spectrum about each of its frequencies, weighted by
+        the power of a usual sample there.
     shading : (ndarray of shape (H, 3), ndarray of shape (W, 3))
         Orthonormal windowed parabolas along either axis: what changes so slowly is lamp and
         vignette, is the same at any focus, and would call every image equally sharp.
@@ -146,7 +155,9 @@ def _leakage(frequency, edges, window, fine):
         if not row.any():
             row[np.abs(frequency - edges[k : k + 2].mean()).argmin()] = 1.0
         rows.append(np.convolve(row / row.sum(), kernel, "same"))
-    return np.stack(rows).astype(np.float32)
+    rows = np.stack(rows)
+    steep = rows * np.maximum(frequency, 4 / fine) ** -_SLOPE  # flat below a whole period
+    return (steep * (rows.sum(1) / steep.sum(1))[:, np.newaxis]).astype(np.float32)
 
 
 def ring_products(transfers, rings, aberration=0.0):

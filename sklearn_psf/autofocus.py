@@ -216,6 +216,8 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
     def score(self, X, y):
         """Return R^2 of the unsigned distances of images whose positions are known.
 
+        An image without texture counts as one read to be in focus.
+
         Parameters
         ----------
         X : array-like of shape (n, H, W)
@@ -290,9 +292,9 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
         check_number("z0", z0)
         if limits is None:
             limits = (z0 - self.range_ / 2, z0 + self.range_ / 2)
-        limits = tuple(limits)
-        if len(limits) != 2:
+        if np.shape(limits) != (2,):
             raise ValueError(f"limits must be (low, high), got {limits!r}.")
+        limits = tuple(limits)
         for value in limits:
             check_number("limits", value)
         if not limits[0] < limits[1]:
@@ -387,7 +389,8 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
         blur = rate * np.abs(offset)
         self._store_curve(offset, np.hypot(blur, 0.1), 0.03 + 0.07 * blur)
         self.z_focus_, self.moffat_[0] = 0.0, 0.0
-        self._set_optics(self.optics.cutoff, self.optics.waves_per_micrometre)
+        known = (self.optics.cutoff, self.optics.waves_per_micrometre)
+        self._set_optics(*(known if self.spectra else (np.nan, np.nan)))
         return self
 
     def _store_curve(self, z, scores, spread):

@@ -268,6 +268,8 @@ def test_without_calibration(texture):
     assert af.z_focus_ == 0
     np.testing.assert_allclose(af.curve_, af.curve_[::-1])
     assert af.focus(Scope(texture, -6.0), 30.0, (-60, 60)).z == pytest.approx(-6.0, abs=0.5)
+    alone = DeepFocusAutofocus(optics=OPTICS, spectra=False).fit(None)
+    assert af.rate_ == OPTICS.waves_per_micrometre and np.isnan([alone.rate_, alone.cutoff_]).all()
     with pytest.raises(ValueError, match="optics"):
         DeepFocusAutofocus().fit(None)
     with pytest.raises(ValueError, match="tenengrad"):
@@ -337,6 +339,8 @@ def test_bad_calibrations(stack):
     [
         (dict(z0=0.0, limits=(5.0, 9.0)), "z0=0.0"),
         (dict(z0=0.0, limits=(9.0, -9.0)), "rise"),
+        (dict(z0=0.0, limits=9.0), "low, high"),
+        (dict(z0=0.0, limits=(-9.0, 0.0, 9.0)), "low, high"),
         (dict(z0=np.nan), "z0"),
         (dict(z0=0.0, max_images=0), "max_images"),
         (dict(z0=0.0, tol=0.0), "tol"),

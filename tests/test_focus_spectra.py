@@ -97,6 +97,29 @@ def test_noise_alone_says_nothing(seed):
     assert np.ptp(judge(images, np.array([1.5, 2.2, -0.4]))) < 4
 
 
+def blur_steep_sample(power, seed, positions, size=256):
+    """Images of a sample whose spectrum falls with a power of the frequency, by their defocus."""
+    rng, field = np.random.default_rng(seed), 2 * size
+    radius = np.hypot(np.fft.fftfreq(field)[:, None], np.fft.rfftfreq(field))
+    spectrum = np.fft.rfft2(rng.standard_normal((field, field)))
+    spectrum *= np.maximum(radius, 1 / field) ** (-power / 2)
+    spectrum[0, 0] = 0
+    known = np.linspace(0, radius.max(), 2000)
+    images = []
+    for transfer in defocus_transfer(known, np.abs(positions), 0.25):
+        blurred = np.fft.irfft2(spectrum * np.interp(radius, known, transfer))[:size, :size]
+        images.append(blurred / np.fft.irfft2(spectrum).std())
+    return [rng.poisson(8000 * np.clip(1 + 0.2 * image, 0, None)) for image in images]
+
+
+@pytest.mark.parametrize("power", [2.0, 3.0])
+def test_steep_samples_are_not_thought_nearer(power):
+    """What leaks out of low frequencies, where far images still have light, is not sharpness."""
+    positions = np.array([1.4, 1.8])
+    value = sum(judge(blur_steep_sample(power, seed, positions), positions) for seed in range(6))
+    assert HYPOTHESES[value.argmax()] == pytest.approx(0, abs=0.03)
+
+
 def test_next_to_no_transfer_explains_nothing():
     """A thousandth of the true H, and a sample a million times stronger, would fit as well."""
     rings = make_rings((96, 96), 24)
