@@ -16,7 +16,7 @@ _RATIOS = (0.3, 1.2, 5.0, 20.0, 80.0, 300.0)  # surface to noise, variances
 _NUGGET = 0.2  # part of a reading's variance that no neighbour shares
 _STUDENT = 4.0  # degrees of freedom of the noise
 _N_ROUNDS = 5
-_APART = 0.75  # of a window: distance from which errors of compared windows are taken as separate
+_APART = 1.0  # of a window: distance from which errors of compared windows are taken as separate
 
 
 def smooth_surface(depth, std, positions, window):
