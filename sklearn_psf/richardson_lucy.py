@@ -79,10 +79,8 @@ class _Problem:
     eps: torch.Tensor  # (..., 1, 1)
     sensitivity: torch.Tensor  # A^T 1 on the field, _MIN_SENSITIVITY where left out
 
-    def compare(self, x, ratio, curvature) -> None:
-        """Write what a step from x needs: ``y / (A x + b)`` and the curvature of x."""
-        if self.lambda_tv > 0:
-            tv_curvature(x, self.eps, out=curvature)
+    def compare(self, x, ratio) -> None:
+        """Write ``y / (A x + b)``."""
         self.operator.forward(x, out=ratio)
         background = self.background.expand(ratio.shape)
         floor = _FLOOR * self.scale
@@ -91,38 +89,48 @@ class _Problem:
             expected = torch.maximum(part + background[..., rows, :], floor)
             torch.div(self.image[..., rows, :], expected, out=part)
 
-    def step(self, x, ratio, curvature, out) -> None:
+    def step(self, x, ratio, out) -> None:
         """Write the next iterate after x."""
         self.operator.adjoint(ratio, out=out)
         for rows in strips(out):
-            self._factor(rows, curvature, out[..., rows, :]).mul_(x[..., rows, :])
+            above = x[..., max(rows.start - 1, 0) : rows.start, :]
+            self._factor(rows, x, above, out[..., rows, :]).mul_(x[..., rows, :])
 
-    def step_ahead(self, z, ratio, curvature, out, last, momentum):
+    def step_ahead(self, z, ratio, out, last, momentum):
         """Write the next iterate after z, and what is extrapolated from it in the place of z.
 
         Returns the slope of what is lowered along the last change, shape (..., 1, 1).
         """
         self.operator.adjoint(ratio, out=out)
         slope = torch.zeros_like(self.scale)
+        above = z[..., :0, :]
         for rows in strips(out):
             here, new = z[..., rows, :], out[..., rows, :]
-            weight = self.sensitivity[..., rows, :]
-            relative = self._factor(rows, curvature, new) - 1
+            bottom = here[..., -1:, :].clone()  # the next strip needs it as it is
+            relative = self._factor(rows, z, above, new) - 1
+            above = bottom
             new *= here
             change = new - last[..., rows, :]
             here *= relative  # the step
-            relative *= weight  # minus the gradient, up to the regulariser
+            relative *= self.sensitivity[..., rows, :]  # minus the gradient, up to the regulariser
             slope -= torch.linalg.vecdot(relative.flatten(-2), change.flatten(-2))[..., None, None]
             torch.add(change, here, alpha=_STEP_WEIGHT, out=here)
             torch.addcmul(new, here, momentum, out=here)
             torch.maximum(here, torch.mul(new, _MIN_EXTRAPOLATED, out=relative), out=here)
         return slope
 
-    def _factor(self, rows, curvature, back):
-        """Return what a step multiplies x by, of `back` = A^T ratio; in its place."""
+    def _factor(self, rows, x, above, back):
+        """Return what a step multiplies rows of x by, of `back` = A^T ratio; in its place.
+
+        `above` is the row of x before them, if there is one.
+        """
         denominator = self.sensitivity[..., rows, :]
         if self.lambda_tv > 0:
-            regulariser = torch.rsub(curvature[..., rows, :], 1, alpha=self.lambda_tv)
+            below = x[..., rows.start : rows.stop + 1, :]
+            part = torch.cat([above, below], -2) if above.shape[-2] else below
+            curvature = tv_curvature(part, self.eps)[..., above.shape[-2] :, :]
+            curvature = curvature[..., : back.shape[-2], :]
+            regulariser = torch.rsub(curvature, 1, alpha=self.lambda_tv)
             denominator = regulariser.clamp_(min=_MIN_DENOMINATOR).mul_(denominator)
         return back.div_(denominator).clamp_(min=_MIN_FACTOR)
 
@@ -281,10 +289,9 @@ def _check_start(x0: torch.Tensor, problem: _Problem) -> torch.Tensor:
 
 def _iterate(problem: _Problem, x, n_iter: int, callback) -> torch.Tensor:
     ratio, spare = torch.empty_like(problem.image), torch.empty_like(x)
-    curvature = torch.empty_like(x) if problem.lambda_tv > 0 else None
     for i in range(n_iter):
-        problem.compare(x, ratio, curvature)
-        problem.step(x, ratio, curvature, out=spare)
+        problem.compare(x, ratio)
+        problem.step(x, ratio, out=spare)
         x, spare = spare, x
         if callback is not None:
             callback(i, x)
@@ -297,11 +304,10 @@ def _iterate_accelerated(problem: _Problem, z, n_iter: int, callback) -> torch.T
     z is where a step starts and x where it ends.
     """
     ratio, x, last = torch.empty_like(problem.image), torch.empty_like(z), torch.zeros_like(z)
-    curvature = torch.empty_like(z) if problem.lambda_tv > 0 else None
     age = torch.zeros_like(problem.scale)
     for i in range(n_iter):
-        problem.compare(z, ratio, curvature)
-        slope = problem.step_ahead(z, ratio, curvature, x, last, momentum=age / (age + 2))
+        problem.compare(z, ratio)
+        slope = problem.step_ahead(z, ratio, x, last, momentum=age / (age + 2))
         if callback is not None:
             callback(i, x)
         worse = (slope > 0) & (age > 0)

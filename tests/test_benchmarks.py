@@ -52,9 +52,18 @@ def test_table_4_1(tmp_path, capsys):
 
 def test_speed(tmp_path, capsys):
     load("speed_deconvolution").main(["--smoke", "--output", str(tmp_path / "speed.json")])
-    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
-    assert {(row["size"], row["psfs"]) for row in rows} == {(128, 1), (128, 4)}
-    assert all(row["seconds"] > 0 for row in rows)
+    record = json.loads((tmp_path / "speed.json").read_text())
+    assert {(row["size"], row["psfs"], row["tilt"]) for row in record["rows"]} == {
+        (128, 1, "none"),
+        (128, 4, "columns"),
+        (128, 4, "oblique"),
+    }
+    assert all(row["seconds"] > 0 and np.isfinite(row["decibel"]) for row in record["rows"])
+    assert [same["psfs"] for same in record["same_quality"]] == [1, 4]
+    for same in record["same_quality"]:
+        for name in {"scikit-image", "sklearn_psf"} & set(same):
+            assert same[name]["decibel"] >= same["decibel_to_reach"]
+            assert same[name]["iterations"] in (1, 2)
     assert "scikit-image" in capsys.readouterr().out
 
 
@@ -101,7 +110,7 @@ def test_coverage():
     table_3_1 = load("table_3_1")
     rows = [dict.fromkeys(table_3_1.VARIANTS, figures) for figures in (row, half, none)]
     # a plane counts by its windows that have a depth
-    assert table_3_1.coverage(rows)["signed-focus"] == {"within_1_std": 0.4, "within_2_std": 0.6}
+    assert table_3_1.coverage(rows)[table_3_1.OURS] == {"within_1_std": 0.4, "within_2_std": 0.6}
 
 
 def test_held_out_images(tmp_path):

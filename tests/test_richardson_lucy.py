@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 from skimage.restoration import richardson_lucy as skimage_richardson_lucy
 
-from sklearn_psf.operators import Convolution, crop_psfs, make_operator
+from sklearn_psf.operators import Convolution, crop_psfs, make_operator, strips
 from sklearn_psf.optics import make_psf_model
 from sklearn_psf.richardson_lucy import poisson_log_likelihood, richardson_lucy
 from sklearn_psf.simulation import make_textures
@@ -218,6 +218,19 @@ def test_pixels_that_cannot_be_seen_are_left_out():
     sensitivity = operator.adjoint(torch.ones(20, 20).double())
     assert (x[sensitivity < 0.001] == 0).all()
     assert (x[sensitivity > 0.001] > 0).all()
+
+
+@pytest.mark.parametrize("accelerate", [False, True])
+def test_strips_meet_without_a_seam(accelerate, monkeypatch):
+    """An iteration overwrites, strip by strip, what the total variation looks at."""
+    operator = varying_operator((40, 44))
+    image = torch.stack([scene(operator, seed=i)[1] for i in range(2)])
+    options = {"n_iter": 5, "lambda_tv": 0.05, "accelerate": accelerate}
+    whole = richardson_lucy(image, operator, **options)
+    assert len(list(strips(whole))) == 1
+    monkeypatch.setattr("sklearn_psf.operators.row_strips._STRIP_POINTS", 300)
+    assert len(list(strips(whole))) > 10
+    torch.testing.assert_close(richardson_lucy(image, operator, **options), whole)
 
 
 def test_images_of_a_batch_do_not_see_each_other():

@@ -1,11 +1,13 @@
 """Linear maps of image formation, each with its exact adjoint."""
 
+from .axis_convolution import AxisConvolution
 from .convolution import Convolution
 from .gradient import divergence, gradient, total_variation, tv_curvature
 from .linear_operator import ORDERS, LinearOperator
 from .local_psfs import Block, LocalPSFs, central_block, split_blocks
 from .mode_convolution import ModeConvolution
-from .psf_modes import compute_psf_modes, crop_psfs
+from .psf_crop import crop_psfs
+from .psf_modes import compute_psf_modes
 from .row_strips import strips
 from .spatially_variant import make_operator
 from .tile_convolution import TileConvolution
@@ -14,6 +16,7 @@ from .windows import WINDOWS, windows
 __all__ = [
     "ORDERS",
     "WINDOWS",
+    "AxisConvolution",
     "Block",
     "Convolution",
     "LinearOperator",

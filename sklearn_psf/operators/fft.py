@@ -12,7 +12,15 @@ import numpy as np
 import scipy.fft
 import torch
 
-__all__ = ["PaddedFFT", "fast_length", "fft_cost", "multiply_conjugate", "transform_cost"]
+__all__ = [
+    "PaddedFFT",
+    "add_inverse_columns",
+    "fast_length",
+    "fft_cost",
+    "multiply_conjugate",
+    "transform_columns",
+    "transform_cost",
+]
 
 # Lengths are multiples of this: what is left over by wider vector instructions is slow.
 _GRAIN = 16
@@ -21,6 +29,8 @@ _GRAIN = 16
 _LOG_POINTS = (14.0, 16.0, 17.2, 18.0, 18.6, 19.2, 20.2, 21.0, 22.3)
 _NS_PER_POINT = (1.7, 1.6, 1.8, 1.8, 2.1, 2.2, 2.6, 3.0, 3.9)
 _NS_PER_TRANSFORM = 1.3e4
+# Columns that are transformed at a time, in the cache.
+_COLUMNS = 128
 
 
 def fast_length(n: int) -> int:
@@ -128,6 +138,80 @@ class PaddedFFT:
         """Return a part of the inverse transform; `spectrum` is used up."""
         wanted = _transform_columns(spectrum, inverse=True)[..., rows, :]
         return torch.fft.irfft(wanted, n=self._buffer.shape[-1])[..., columns]
+
+
+def transform_columns(
+    x: torch.Tensor, n: int, skip: int = 0, width: int | None = None
+) -> torch.Tensor:
+    """Return the spectra of the columns of an image, some columns at a time.
+
+    Parameters
+    ----------
+    x : Tensor of shape (h, w)
+        The image.
+    n : int
+        Length of the transforms, at least ``skip + h``.
+    skip : int, default=0
+        Zeros above the image; those below it fill the length.
+    width : int or None, default=None
+        Columns of the result; what is right of the spectra is not set. None is w.
+
+    Returns
+    -------
+    Tensor of shape (n // 2 + 1, width)
+        The spectra.
+
+    Examples
+    --------
+    >>> transform_columns(torch.ones(2, 1), 4, skip=2).real.T
+    tensor([[ 2., -1.,  0.]])
+    """
+    height, n_columns = x.shape
+    room = x.new_zeros(n, min(_COLUMNS, n_columns))
+    shape = n // 2 + 1, n_columns if width is None else width
+    out = x.new_empty(shape, dtype=x.dtype.to_complex())
+    for left in range(0, n_columns, _COLUMNS):
+        part = x[:, left : left + _COLUMNS]
+        some = room[:, : part.shape[1]]
+        some[skip : skip + height] = part
+        out[:, left : left + part.shape[1]] = _transform_real(some)
+    return out
+
+
+def add_inverse_columns(
+    spectrum: torch.Tensor, n: int, rows: slice, out: torch.Tensor, alone: bool = False
+) -> None:
+    """Add what `transform_columns` was given to an array.
+
+    Parameters
+    ----------
+    spectrum : Tensor of shape (n // 2 + 1, w)
+        The spectra.
+    n : int
+        Length of the transforms.
+    rows : slice
+        Wanted rows of their inverse.
+    out : Tensor of shape (h, w)
+        Where to add them.
+    alone : bool, default=False
+        Whether they replace what is there.
+    """
+    for left in range(0, spectrum.shape[1], _COLUMNS):
+        some = slice(left, left + _COLUMNS)
+        part = _transform_real(spectrum[:, some], n)[rows]
+        if alone:
+            out[:, some] = part
+        else:
+            out[:, some] += part
+
+
+def _transform_real(x: torch.Tensor, n: int | None = None) -> torch.Tensor:
+    # SciPy's transforms of few columns are faster than those of torch.
+    inverse = x.is_complex()
+    if x.device.type != "cpu":
+        return torch.fft.irfft(x, n=n, dim=-2) if inverse else torch.fft.rfft(x, dim=-2)
+    transform = scipy.fft.irfft if inverse else scipy.fft.rfft
+    return torch.from_numpy(transform(x.numpy(), n=n, axis=-2, workers=torch.get_num_threads()))
 
 
 def multiply_conjugate(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

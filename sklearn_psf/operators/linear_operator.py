@@ -40,7 +40,8 @@ def as_tensor(name: str, value, ndim: int, dtype=None, device=None) -> torch.Ten
         raise ValueError(
             f"{name} must have {ndim} axes, none of length 0; got shape {tuple(tensor.shape)}."
         )
-    if not torch.isfinite(tensor).all():
+    low, high = torch.aminmax(tensor)  # NaN, if there is any; needs no array of flags
+    if not (low > -torch.inf and high < torch.inf):
         raise ValueError(f"{name} contains NaN or infinity.")
     return tensor
 
@@ -82,6 +83,10 @@ class LinearOperator:
         FFTs of one `forward`, in units of that of the whole field by `fft_cost`.
     fft_sizes : dict
         How many real FFTs of which (height, width) one `forward` takes.
+    real_line_ffts : dict
+        How many times it takes real FFTs of the columns of (height, width).
+    complex_line_ffts : dict
+        How many times it takes complex FFTs of the rows of (height, width).
     spectra_bytes : int
         What the spectra of its PSFs or modes take.
     dtype : torch.dtype
@@ -92,6 +97,8 @@ class LinearOperator:
 
     order: str = "scatter"
     fft_sizes: dict[tuple[int, int], int]
+    real_line_ffts: dict[tuple[int, int], int]
+    complex_line_ffts: dict[tuple[int, int], int]
     spectra_bytes: int = 0
 
     def __init__(
@@ -104,13 +111,16 @@ class LinearOperator:
             self.shape[1] + self.kernel_shape[1] - 1,
         )
         self.dtype, self.device = like.dtype, like.device
-        self.fft_sizes = {}
+        self.fft_sizes, self.real_line_ffts, self.complex_line_ffts = {}, {}, {}
 
     @property
     def n_ffts(self) -> float:
         """FFTs of one `forward`, in units of that of the whole field."""
         whole = cut_layout(self.shape, self.kernel_shape)
         cost = sum(count * fft_cost(h * w) for (h, w), count in self.fft_sizes.items())
+        cost += sum(n * w * fft_cost(h) for (h, w), n in self.real_line_ffts.items())
+        # a complex one is two real ones
+        cost += sum(2 * n * h * fft_cost(w) for (h, w), n in self.complex_line_ffts.items())
         return cost / fft_cost(whole.n_points)
 
     def forward(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._validation import check_number
 from .linear_operator import LinearOperator
-from .psf_modes import crop_psfs
+from .psf_crop import crop_psfs
 from .spatially_variant import make_operator
 
 __all__ = ["Block", "LocalPSFs", "central_block", "split_blocks"]

@@ -8,7 +8,7 @@ import torch
 
 from .fft import fast_length, transform_cost
 
-__all__ = ["Layout", "Patch", "cheapest_layout", "cut_layout"]
+__all__ = ["Layout", "Patch", "cheapest_layout", "cut_layout", "useful_counts"]
 
 # Patches are not made smaller than that: their overlap, and the calls, would cost too much.
 _SMALLEST_FFT = 256
@@ -122,7 +122,7 @@ def cheapest_layout(
 
     best = (1, 1)
     if device.type == "cpu":
-        counts = [_useful_counts(n, k) for n, k in zip(shape, kernel_shape, strict=True)]
+        counts = [useful_counts(n, k) for n, k in zip(shape, kernel_shape, strict=True)]
         start = None
         while best != start:
             start = best
@@ -137,8 +137,21 @@ def _cheapest_of(choices, cost):
     return [parts for parts in choices if cost(parts) <= _NEGLIGIBLE * least][-1]
 
 
-def _useful_counts(n: int, kernel: int) -> list[int]:
-    """Return into how many patches an axis may be cut; a patch below a PSF is mostly overlap."""
+def useful_counts(n: int, kernel: int) -> list[int]:
+    """Return into how many patches an axis may be cut; a patch below a PSF is mostly overlap.
+
+    Parameters
+    ----------
+    n : int
+        Length of the image, pixels.
+    kernel : int
+        Length of the PSFs, pixels.
+
+    Returns
+    -------
+    list of int
+        Rising numbers, of patches whose transforms are shorter by a factor of 1.4 each.
+    """
     counts = {1}
     target = fast_length(n + kernel - 1)
     while target >= max(_SMALLEST_FFT, 2 * kernel):

@@ -1,14 +1,13 @@
-"""Many PSFs as few modes, and the cutting of PSFs to what carries their light."""
+"""Many PSFs as few modes."""
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from .._validation import check_number
 from .linear_operator import as_tensor
 
-__all__ = ["PSFModes", "compute_psf_modes", "crop_psfs", "decompose_psfs"]
+__all__ = ["PSFModes", "compute_psf_modes", "decompose_psfs"]
 
 # Below this tolerance the Gram matrix, which squares the singular values, has lost them.
 _GRAM_RTOL = 1e-6
@@ -116,6 +115,28 @@ class PSFModes(NamedTuple):
         like = self.modes
         return mixture.to(like), weights.T.reshape(-1, *part.shape[:2]).to(like)
 
+    def collapse(self, axis: int) -> "PSFModes | None":
+        """Return the modes of one line of PSFs that stands for all.
+
+        Parameters
+        ----------
+        axis : {0, 1}
+            Axis of the grid along which PSFs may not differ; 1 transposes grid and modes.
+
+        Returns
+        -------
+        PSFModes or None
+            Of a grid (1, g); None where that would be more error than a part of the grid may
+            take.
+        """
+        line = self.coefficients.mean(axis, keepdim=True)
+        if ((self.coefficients - line).square().sum(-1) > self.allowed).any():
+            return None
+        allowed = self.allowed.amin(axis, keepdim=True)
+        if axis == 0:
+            return PSFModes(self.modes, line, allowed)
+        return PSFModes(self.modes.mT.contiguous(), line.transpose(0, 1), allowed.T)
+
 
 def decompose_psfs(psfs: torch.Tensor, rtol: float, share: float = _SHARE) -> PSFModes:
     """Return the modes of a grid of PSFs, see `compute_psf_modes`.
@@ -135,6 +156,8 @@ def decompose_psfs(psfs: torch.Tensor, rtol: float, share: float = _SHARE) -> PS
         Modes, coefficients and allowed errors.
     """
     work = torch.float32 if psfs.device.type == "mps" else torch.float64
+    grid = psfs.shape[:2]
+    psfs = _distinct(psfs)
     flat = psfs.flatten(2).flatten(0, 1)
     chunks = flat.split(_CHUNK)
     mean = sum(chunk.to(work).sum(0) for chunk in chunks) / len(flat)
@@ -146,8 +169,18 @@ def decompose_psfs(psfs: torch.Tensor, rtol: float, share: float = _SHARE) -> PS
     basis, weights = _basis_of_all(flat, mean, allowed, rtol)
     modes = torch.cat([mean[None], basis]).reshape(-1, *psfs.shape[2:])
     coefficients = torch.cat([weights.new_ones(len(flat), 1), weights], 1)
-    grid = psfs.shape[:2]
-    return PSFModes(modes.to(psfs.dtype), coefficients.reshape(*grid, -1), allowed.reshape(grid))
+    coefficients = coefficients.reshape(*psfs.shape[:2], -1).expand(*grid, -1)
+    allowed = allowed.reshape(psfs.shape[:2]).expand(grid)
+    return PSFModes(modes.to(psfs.dtype), coefficients, allowed)
+
+
+def _distinct(psfs: torch.Tensor) -> torch.Tensor:
+    """Return one row of the grid where all are the same, and one column."""
+    for axis in (0, 1):
+        first, *others = psfs.split(1, axis)
+        if all(torch.equal(first, other) for other in others):
+            psfs = first
+    return psfs
 
 
 def _basis_of_all(flat: torch.Tensor, mean: torch.Tensor, allowed: torch.Tensor, rtol: float):
@@ -218,59 +251,3 @@ def _right_singular_vectors(matrix, allowed, rtol: float) -> torch.Tensor:
     basis = vectors[:, : _count(weights, allowed / 100)].T @ matrix
     # normalising by QR keeps the weak modes orthogonal, which the error count relies on
     return torch.linalg.qr(basis.T)[0].T
-
-
-def crop_psfs(psfs, rtol: float = 1e-4) -> np.ndarray:
-    """Cut PSFs to their common support and give each its former sum.
-
-    Parameters
-    ----------
-    psfs : array-like of shape (..., kh, kw)
-        Odd-sized non-negative PSFs.
-    rtol : float, default=1e-4
-        Largest share of its light that any PSF may lose by the cut.
-
-    Returns
-    -------
-    ndarray of shape (..., kh', kw')
-        The centre of the PSFs, odd-sized, same dtype.
-
-    Raises
-    ------
-    ValueError
-        If `rtol` is outside [0, 1), or a size is even.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> psf = np.zeros((9, 7))
-    >>> psf[3:6, 3] = [0.25, 0.5, 0.25]
-    >>> crop_psfs(psf).shape
-    (3, 1)
-    """
-    check_number("rtol", rtol, low=0.0, high=1.0)
-    psfs = np.asarray(psfs)
-    if psfs.ndim < 2 or psfs.shape[-2] % 2 == 0 or psfs.shape[-1] % 2 == 0:
-        raise ValueError(f"psfs must have odd height and width, got shape {psfs.shape}.")
-    total = psfs.sum(axis=(-2, -1), dtype=np.float64)
-    # half the loss for each axis bounds the loss of both
-    half = [
-        _half_width(psfs.sum(axis=axis, dtype=np.float64), total, rtol / 2) for axis in (-1, -2)
-    ]
-    top, left = psfs.shape[-2] // 2 - half[0], psfs.shape[-1] // 2 - half[1]
-    cut = psfs[..., top : top + 2 * half[0] + 1, left : left + 2 * half[1] + 1]
-    kept = cut.sum(axis=(-2, -1), dtype=np.float64)
-    scale = np.divide(total, kept, out=np.ones_like(total), where=kept > 0)
-    return cut * scale[..., None, None].astype(psfs.dtype)
-
-
-def _half_width(marginal: np.ndarray, total: np.ndarray, loss: float) -> int:
-    """Smallest half-width whose window keeps ``1 - loss`` of every profile (..., k)."""
-    centre = marginal.shape[-1] // 2
-    folded = marginal[..., centre:].copy()
-    folded[..., 1:] += marginal[..., :centre][..., ::-1]
-    outside = total[..., None] - folded.cumsum(axis=-1)
-    # the last entry is zero but for rounding
-    enough = outside <= np.maximum(loss, 1e-12) * np.abs(total)[..., None]
-    enough[..., -1] = True
-    return int(np.argmax(enough, axis=-1).max())

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._validation import check_choice, check_number
+from .axis_convolution import cheapest_along_axis
 from .convolution import Convolution
 from .linear_operator import ORDERS, LinearOperator, as_shape, as_tensor
 from .mode_convolution import ModeConvolution, cheapest_modes
-from .psf_modes import compute_psf_modes, crop_psfs, decompose_psfs
+from .psf_crop import crop_psfs
+from .psf_modes import compute_psf_modes, decompose_psfs
 from .tile_convolution import TileConvolution, plan_axis, tile_cost
 from .windows import WINDOWS, windows
 
@@ -45,8 +47,9 @@ def make_operator(
     """Build the operator of a grid of PSFs, evaluated the faster way.
 
     The time of one forward is counted from measured constants: of modes, one FFT more than there
-    are modes for each patch of the image, whose size is chosen; of tiles, two for each. One PSF
-    makes a `Convolution`.
+    are modes for each patch of the image, whose size is chosen; of tiles, two for each. Where PSFs
+    change along one axis only, modes share their transforms along the other. One PSF makes a
+    `Convolution`.
 
     Parameters
     ----------
@@ -72,7 +75,7 @@ def make_operator(
     Returns
     -------
     LinearOperator
-        A `Convolution`, `ModeConvolution` or `TileConvolution`.
+        A `Convolution`, `ModeConvolution`, `AxisConvolution` or `TileConvolution`.
 
     Raises
     ------
@@ -108,7 +111,11 @@ def make_operator(
         return Convolution(psfs[0, 0], shape)
     if method != "tiles":
         modes = decompose_psfs(psfs, rtol)
-        build, cost = cheapest_modes(modes, wy, wx, shape, order)
+        build, cost = min(
+            cheapest_along_axis(modes, wy, wx, shape, order),
+            cheapest_modes(modes, wy, wx, shape, order),
+            key=lambda choice: choice[1],
+        )
         if method == "modes" or cost <= _cost_of_tiles(wy, wx, shape, kernel, order):
             return build()
     return TileConvolution(psfs, wy, wx, shape, order)

@@ -3,8 +3,10 @@ import torch
 
 from sklearn_psf.operators.fft import (
     PaddedFFT,
+    add_inverse_columns,
     fast_length,
     multiply_conjugate,
+    transform_columns,
     transform_cost,
 )
 
@@ -42,6 +44,23 @@ def test_spectra_are_those_of_torch():
     other = torch.fft.rfft2(torch.rand(16, 12))
     expected = fft.spectrum() * other.conj()
     torch.testing.assert_close(multiply_conjugate(fft.spectrum(), other), expected)
+
+
+@pytest.mark.parametrize("width", [1, 128, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_columns_are_transformed_there_and_back(dtype, width):
+    x = torch.rand(13, width, dtype=dtype)
+    spectra = transform_columns(x, 20, skip=3, width=width + 2)
+    assert spectra.shape == (11, width + 2)
+    spectra = spectra[:, :width]
+    padded = torch.zeros(20, width, dtype=dtype)
+    padded[3:16] = x
+    torch.testing.assert_close(spectra, torch.fft.rfft(padded, dim=0))
+    out = torch.ones(13, width, dtype=dtype)
+    add_inverse_columns(spectra, 20, slice(3, 16), out)
+    torch.testing.assert_close(out, x + 1)
+    add_inverse_columns(spectra, 20, slice(3, 16), out, alone=True)
+    torch.testing.assert_close(out, x)
 
 
 def test_more_points_cost_more():

@@ -230,6 +230,19 @@ def test_parts_of_a_grid_keep_the_tolerance_with_fewer_modes():
         assert len(modes) < len(whole.modes) and (weights[0] == 1).all()
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_of_equal_psfs_have_the_modes_of_one(axis):
+    line = torch.from_numpy(gaussian_psfs((1, 6), 9))
+    grid = line.expand(4, 6, 9, 9)
+    if axis == 1:
+        line, grid = line.transpose(0, 1), grid.transpose(0, 1)
+    one, all_ = decompose_psfs(line, 1e-4), decompose_psfs(grid, 1e-4)
+    torch.testing.assert_close(all_.modes, one.modes)
+    torch.testing.assert_close(all_.coefficients, one.coefficients.expand(*grid.shape[:2], -1))
+    approximate = torch.einsum("yxk,kij->yxij", all_.coefficients, all_.modes)
+    assert (approximate - grid).norm() < 1e-4 * grid.norm()
+
+
 def test_equal_psfs_have_one_mode():
     psf = gaussian_psfs((1, 1), 5)[0, 0]
     for dtype in (np.float32, np.float64):
