@@ -15,6 +15,8 @@ _LEAST_STD = 0.05  # waves RMS, of a reading, beforehand
 _MOST_FOCUS = 1.6  # waves RMS
 _MOST_IMAGES = 3  # that the lens is measured on
 _MOST_WINDOWS = 64  # of each of them
+_SMOOTH = 1.2  # sizes of a window: distance within which depth is to change linearly
+_DOUBT = 5.0  # nats for each window by which the evidence may speak against that
 _STEPS = ((0.15, 0.1), (0.05, 0.04))  # relative of the cylinder, radians of the axis; in turn
 
 
@@ -35,17 +37,23 @@ def refine_defocus(maps, signed, std, known, lens):
     Returns
     -------
     signed, std : ndarray of shape (n, gy, gx)
-        Posterior mean and standard deviation; readings that are not known stay as they are, as do
-        those of images with less than nine windows to compare, or windows below 48 pixels.
+        Posterior mean and standard deviation. What is not known stays as it is, and so do images
+        with less than nine windows to compare, or windows below 48 pixels, and images whose depth
+        does not change linearly over a window or two, where comparing is no better than reading.
+    compared : ndarray of bool of shape (n,)
+        Which images were.
     """
-    signed, std = signed.copy(), std.copy()
+    signed, std, compared = signed.copy(), std.copy(), np.zeros(len(maps), bool)
     for i in range(len(maps)):
         windows = _Windows(maps, i, signed[i], std[i], known[i])
         if windows.comparable:
-            mean, deviation, _ = windows.compare(lens)
+            mean, deviation, evidence = windows.compare(lens)
+            other = windows.compare(lens, smooth=0.0)[2]
             use = windows.textured
-            signed[i][use], std[i][use] = mean[use], deviation[use]
-    return signed, std
+            compared[i] = evidence > other - _DOUBT * use.sum()
+            if compared[i]:
+                signed[i][use], std[i][use] = mean[use], deviation[use]
+    return signed, std, compared
 
 
 def measure_lens(maps, signed, std, known, lens):
@@ -111,7 +119,7 @@ class _Windows:
         self.comparable = self.textured.sum() >= 9
         self.pitch = tuple(float(np.diff(c).mean()) / size for c in (rows, columns))
 
-    def compare(self, lens, n_grid=_N_GRID):
+    def compare(self, lens, n_grid=_N_GRID, smooth=_SMOOTH):
         """Posterior mean and deviation, of the shape of the grid, and the evidence for a lens."""
         reach = np.nanmax(np.abs(self.reading) + 0.7 * self.std)
         grid = np.linspace(-1, 1, n_grid) * min(reach, _MOST_FOCUS)
@@ -121,6 +129,6 @@ class _Windows:
         weights = self.noise.new_tensor(self.textured.ravel(), dtype=self.noise.dtype)
         mean, deviation, evidence = compare_windows(
             self.power, self.noise, self.band, weights, table, grid, self.reading, self.std,
-            self.shape, self.pitch,
+            self.shape, self.pitch, smooth,
         )  # fmt: skip
         return mean.reshape(self.shape), deviation.reshape(self.shape), evidence

@@ -24,9 +24,9 @@ _BEND, _TURN = 0.5, 0.5  # of the logarithm of the texture: what its knots are e
 _OWN = (3.0, 0.7, 0.5, 0.5, 0.5)  # of a window: brightness, slope, bend and direction of its own
 _SHRINK = 30.0  # cells' worth of doubt against lines of the texture that are not smooth
 _TEMPER = (0.03, 0.03, 0.05, 0.1, 0.2, 0.2)  # share of the likelihood that counts, in turn
+_SLOPE_REACH = 0.4  # sizes of a window: distance within which a slope is taken, at least
 _SPREADS = 7  # ranges of blur within a window that are told apart
 _SPREAD = 0.04  # of the grid: their distance, in half ranges
-_SMOOTH = 1.2  # windows' sizes: distance within which blur changes linearly, to learn the texture
 
 
 class Band:
@@ -253,7 +253,9 @@ def _neighbours(values, band):
     ]
 
 
-def compare_windows(power, noise, band, weights, table, grid, reading, std, shape, pitch):
+def compare_windows(
+    power, noise, band, weights, table, grid, reading, std, shape, pitch, smooth=0.8
+):
     """Posterior of the blur of windows on a grid, along a family with one parameter.
 
     Texture and blur are estimated in turn. Ever more of the likelihood counts, at last a fifth:
@@ -277,6 +279,10 @@ def compare_windows(power, noise, band, weights, table, grid, reading, std, shap
         Windows along rows and columns.
     pitch : (float, float)
         Distance of the windows, in sizes of a window.
+    smooth : float
+        Distance within which blur is taken to change linearly while the texture is learnt, in sizes
+        of a window; 0 takes every window for itself. Too far, and a curved sample looks flat, as
+        which it may then remain.
 
     Returns
     -------
@@ -292,8 +298,9 @@ def compare_windows(power, noise, band, weights, table, grid, reading, std, shap
     mean = np.where(np.isfinite(reading), reading, 0.0)
     deviation = np.where(np.isfinite(reading), std, np.ptp(grid))
     for turn, temper in enumerate(_TEMPER):
-        smooth, spread = _local_planes(mean, deviation, shape, pitch)
-        index = np.clip(np.rint((smooth - grid[0]) / step), 0, len(grid) - 1).astype(int)
+        level, spread = _local_planes(mean, deviation, shape, pitch, smooth or _SLOPE_REACH)
+        level = level if smooth else mean
+        index = np.clip(np.rint((level - grid[0]) / step), 0, len(grid) - 1).astype(int)
         spreads = np.clip(np.rint(spread / (2 * _SPREAD * np.ptp(grid))), 0, _SPREADS - 1)
         spreads = torch.as_tensor(spreads.astype(int))
         transfer = tables[spreads, torch.as_tensor(index)]
@@ -328,7 +335,7 @@ def _averaged_tables(table):
     return torch.stack(tables)
 
 
-def _local_planes(values, std, shape, pitch):
+def _local_planes(values, std, shape, pitch, reach):
     """Values of local planes through a grid of readings, and their range across a window."""
     weights = (1 / (std**2 + np.median(std) ** 2)).reshape(shape)
     weights = weights / weights.max()
@@ -336,7 +343,7 @@ def _local_planes(values, std, shape, pitch):
         *(p * np.arange(n) for p, n in zip(pitch, shape, strict=True)), indexing="ij"
     )
     terms = [np.ones(shape), *axes]
-    sigma = [_SMOOTH / p for p in pitch]
+    sigma = [reach / p for p in pitch]
 
     def local(field):
         return gaussian_filter(weights * field, sigma, mode="constant")

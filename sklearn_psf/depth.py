@@ -61,8 +61,9 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
     spectra : bool, default=True
         Whether the windows of an image are compared with one another, besides being read one by
         one: they show the same texture, so that the ratios of their power spectra tell their blur,
-        and the lens. Only for maps of "zernike-3" and ``method="signed-focus"``; images of fewer
-        than nine windows with texture, or of windows below 48 pixels, are left as they were read.
+        and the lens. Only for maps of "zernike-3" and ``method="signed-focus"``. Images of fewer
+        than nine windows with texture, of windows below 48 pixels, or of samples too curved for
+        it, as the evidence tells, are left as they were read.
     margin : float, default=0.1
         Depths further outside the calibrated range than this part of it are NaN.
     invalid_threshold : float, default=0.5
@@ -72,9 +73,10 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
     ----------
     calibration_ : dict
         "calibrated": whether known depths were used; "depth", "reading": knots of the curve
-        (micrometres; waves RMS, or pixels squared of "gaussian-2"); "axis", "cylinder": the lens
-        (radians, waves RMS; None of "gaussian-2"); "n_windows": how many were used; "rms_error":
-        of their single readings, micrometres (None if uncalibrated).
+        (micrometres; waves RMS, or pixels squared of "gaussian-2"), "compared": the readings at the
+        same depths of windows that were compared (None without `spectra`); "axis", "cylinder": the
+        lens (radians, waves RMS; None of "gaussian-2"); "n_windows": how many were used;
+        "rms_error": of their single readings, micrometres (None if uncalibrated).
     model_name_ : str
         Family of the maps.
 
@@ -349,13 +351,20 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=3,
             )
-            return calibration | {"depth": depth, "reading": reading}
-        signed, std = self._read(X, used, calibration)
+            compared = reading if self._compares(X) else None
+            return calibration | {"depth": depth, "reading": reading, "compared": compared}
+        signed, std = self._read_single(X, calibration["axis"])
         kind = "linear" if self.method == "product" else self.curve
         knots = fit_curve(depths, signed[used], std[used], kind)
         error = apply_curve(*knots, signed[used], std[used])[0] - depths
-        rms = float(np.sqrt(np.mean(error**2)))
-        return calibration | {"depth": knots[0], "reading": knots[1], "rms_error": rms}
+        calibration |= {"depth": knots[0], "reading": knots[1], "compared": None}
+        calibration["rms_error"] = float(np.sqrt(np.mean(error**2)))
+        signed, std, compared = self._read(X, used, calibration)
+        also = compared[:, np.newaxis, np.newaxis] & used
+        if also.any() and np.ptp(depths[also[used]]) > 0.5 * np.ptp(depths):
+            knots = fit_curve(depths[also[used]], signed[also], std[also], kind)
+            calibration["compared"] = np.interp(calibration["depth"], *knots)
+        return calibration
 
     def _fit_lens(self, X, used, depths):
         """Strength and axis of the lens from the readings, then from the spectra of windows."""
@@ -381,13 +390,14 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
     def _compares(self, X):
         return self.spectra and self.method == "signed-focus" and X.model["name"] == "zernike-3"
 
-    def _read(self, X, known, calibration):
-        """Signed readings of all windows and their standard deviations."""
+    def _read(self, X, known, calibration, calibrated=False):
+        """Signed readings of all windows, standard deviations, and which images were compared."""
         signed, std = self._read_single(X, calibration["axis"])
-        if self._compares(X) and calibration["cylinder"] >= _WEAK_LENS:
+        known_curve = not calibrated or calibration["compared"] is not None
+        if self._compares(X) and known_curve and calibration["cylinder"] >= _WEAK_LENS:
             lens = (calibration["cylinder"], calibration["axis"])
             return refine_defocus(X, signed, std, known, lens)
-        return signed, std
+        return signed, std, np.zeros(len(X), bool)
 
     def _read_single(self, X, lens_axis):
         """The same, each window read by itself."""
@@ -407,36 +417,40 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
                 f"The calibration is of maps of {self.model_name_!r}, got {X.model['name']!r}."
             )
         unknown = (X.invalid > self.invalid_threshold) | ~np.isfinite(X.parameters).all(-1)
-        signed, std = self._read(X, ~unknown, self.calibration_)
-        depth, std = self._to_micrometres(signed, std)
+        signed, std, compared = self._read(X, ~unknown, self.calibration_, calibrated=True)
+        depth, std = self._to_micrometres(signed, std, compared)
         depth, std = np.where(unknown, np.nan, depth), np.where(unknown, np.nan, std)
         if self.smoothing == "edges":
             depth = np.stack([edge_aware_surface(*pair) for pair in zip(depth, std, strict=True)])
         elif self.smoothing == "surface":
-            smooth = [self._smooth(X, *pair) for pair in zip(depth, std, strict=True)]
+            smooth = [self._smooth(X, *image) for image in zip(depth, std, compared, strict=True)]
             depth, std = (np.stack(part) for part in zip(*smooth, strict=True))
         return depth, std, unknown
 
-    def _smooth(self, X, depth, std):
+    def _smooth(self, X, depth, std, compared):
         """Surface through the depths of one image, and its standard deviation."""
-        if self._compares(X):
+        if compared:
             return interleaved_surface(depth, std, X.rows, X.columns, window_size(X))
         places = np.stack(np.meshgrid(X.rows, X.columns, indexing="ij"), -1).reshape(-1, 2)
         smooth = smooth_surface(depth.ravel(), std.ravel(), places, window_size(X))
         return tuple(part.reshape(depth.shape) for part in smooth)
 
-    def _to_micrometres(self, signed, std):
-        knots, low, high = self._curve()
+    def _to_micrometres(self, signed, std, compared):
+        """Depths by the curve of single readings, or by that of windows that were compared."""
+        knots, low, high = self._range()
         reach = _FAR * (high - low) / 2
-        depth, std = apply_curve(*knots, signed, std)
-        return np.clip(depth, low - reach, high + reach), std
+        depth, spread = apply_curve(knots, self.calibration_["reading"], signed, std)
+        if compared.any():
+            better = apply_curve(knots, self.calibration_["compared"], signed, std)
+            depth[compared], spread[compared] = (part[compared] for part in better)
+        return np.clip(depth, low - reach, high + reach), spread
 
-    def _curve(self):
-        depth, reading = self.calibration_["depth"], self.calibration_["reading"]
-        return (depth, reading), depth.min(), depth.max()
+    def _range(self):
+        depth = self.calibration_["depth"]
+        return depth, depth.min(), depth.max()
 
     def _is_beyond(self, depth):
-        _, low, high = self._curve()
+        _, low, high = self._range()
         slack = self.margin * (high - low)
         with np.errstate(invalid="ignore"):
             return (depth < low - slack) | (depth > high + slack)

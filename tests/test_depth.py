@@ -12,7 +12,12 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_psf import AstigmaticDepthEstimator, PSFMap, SpatialPSFMapper, persistence
 from sklearn_psf.optics import Optics, make_psf_model
-from sklearn_psf.simulation import depth_to_parameters, make_textures, make_tilted_plane
+from sklearn_psf.simulation import (
+    depth_to_parameters,
+    make_surface,
+    make_textures,
+    make_tilted_plane,
+)
 
 OPTICS = Optics(na=0.4, wavelength=0.52, pixel_size=0.325)
 FAMILY = make_psf_model("zernike-3", size=31)
@@ -206,8 +211,26 @@ def test_smoothing_helps_and_knows_by_how_much():
     assert 0.4 < np.nanmean(error < 2 * std) and np.nanmedian(std) < before
 
 
+def mapped_badly(image, depth, seed):
+    """Map of a real image as a bad regressor would read it; and the depths of its windows."""
+    rows, columns = (np.arange(63.5, n - 63, 32) for n in image.shape)
+    truth = depth[np.ix_(*(np.rint(at).astype(int) for at in (rows, columns)))][np.newaxis]
+    seen = 0.6 * truth + np.random.RandomState(seed).normal(0, 2, truth.shape)
+    maps = PSFMap(
+        images=image[np.newaxis],
+        parameters=depth_to_parameters(seen, optics=OPTICS, cylinder=0.45, axis=0.35),
+        std=np.full((*truth.shape, 3), 0.1),
+        invalid=np.zeros(truth.shape),
+        rows=rows,
+        columns=columns,
+        model=make_psf_model("zernike-3", cutoff=OPTICS.cutoff).settings,
+        optics=OPTICS,
+    )
+    return maps, truth
+
+
 def photographed(tilt, seed):
-    """Map of a real image of a plane, read badly; and its depth."""
+    """The same of a plane."""
     image, depth = make_tilted_plane(
         make_textures(1, 320, kind="dead-leaves", random_state=seed)[0],
         optics=OPTICS,
@@ -216,22 +239,7 @@ def photographed(tilt, seed):
         axis=0.3,
         random_state=seed,
     )
-    centres = np.arange(63.5, 320 - 63, 32)
-    truth = depth[np.ix_(*2 * [np.rint(centres).astype(int)])][np.newaxis]
-    rng = np.random.RandomState(seed)
-    seen = 0.6 * truth + rng.normal(0, 2, truth.shape)
-    model = make_psf_model("zernike-3", cutoff=OPTICS.cutoff)
-    maps = PSFMap(
-        images=image[np.newaxis],
-        parameters=depth_to_parameters(seen, optics=OPTICS, cylinder=0.45, axis=0.35),
-        std=np.full((*truth.shape, 3), 0.1),
-        invalid=np.zeros(truth.shape),
-        rows=centres,
-        columns=centres,
-        model=model.settings,
-        optics=OPTICS,
-    )
-    return maps, truth
+    return mapped_badly(image, depth, seed)
 
 
 @pytest.fixture(scope="module")
@@ -466,3 +474,23 @@ def test_many_windows_are_averaged_in_blocks():
     maps = make_maps(depth, noise=0.05)
     z = AstigmaticDepthEstimator().fit(maps, depth).predict(maps)
     assert np.nanmean(np.abs(z - depth)) < 0.3
+
+
+@pytest.mark.parametrize("shape", ["sphere", "waves"])
+def test_curved_samples_do_not_come_out_flat(calibrated, shape):
+    texture = make_textures(1, 384, kind="dead-leaves", random_state=8)[0]
+    image, depth = make_surface(
+        texture,
+        optics=OPTICS,
+        shape=shape,
+        height=12.0,
+        cylinder=0.4,
+        axis=0.3,
+        random_state=0,
+    )
+    maps, truth = mapped_badly(image, depth, seed=1)
+    errors = {}
+    for spectra, estimator in calibrated.items():
+        estimator.set_params(smoothing="surface")
+        errors[spectra] = np.abs(estimator.predict(maps) - truth).mean() / np.ptp(truth)
+    assert errors[True] < 1.1 * errors[False]
