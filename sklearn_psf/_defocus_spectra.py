@@ -16,7 +16,7 @@ _MOST_FOCUS = 1.6  # waves RMS
 _MOST_IMAGES = 3  # that the lens is measured on
 _MOST_WINDOWS = 64  # of each of them
 _SMOOTH = 1.2  # sizes of a window: distance within which depth is to change linearly
-_DOUBT = 5.0  # nats for each window by which the evidence may speak against that
+_DOUBT = 12.0  # nats for each window by which the evidence may speak against that
 _STEPS = ((0.15, 0.1), (0.05, 0.04))  # relative of the cylinder, radians of the axis; in turn
 
 
