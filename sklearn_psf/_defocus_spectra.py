@@ -8,6 +8,8 @@ from ._window_depths import window_size
 __all__ = ["measure_lens", "refine_defocus"]
 
 _SMALLEST = 48  # pixels of a window: less has too few frequencies
+_LEAST_POINTS = 200  # frequencies of a window, for the same reason
+_MOST_COMPARED = 2500  # windows of an image: more would take gigabytes
 _N_GRID = 61  # values of defocus that are compared
 _N_COARSE = 31  # the same, while the lens is measured
 _WIDEN = 3.0  # a network is not as sure of unknown textures as it says
@@ -38,8 +40,9 @@ def refine_defocus(maps, signed, std, known, lens):
     -------
     signed, std : ndarray of shape (n, gy, gx)
         Posterior mean and standard deviation. What is not known stays as it is, and so do images
-        with less than nine windows to compare, or windows below 48 pixels, and images whose depth
-        does not change linearly over a window or two, where comparing is no better than reading.
+        with less than nine windows to compare or more than 2500, or windows below 48 pixels, and
+        images whose depth does not change linearly over a window or two, where comparing is no
+        better than reading.
     compared : ndarray of bool of shape (n,)
         Which images were.
     """
@@ -109,11 +112,12 @@ class _Windows:
         self.reading = np.where(known, signed[every], np.nan).ravel()
         self.std = np.maximum(_WIDEN * std[every].ravel(), _LEAST_STD)
         size = int(round(min(window_size(maps))))
-        self.comparable = size >= _SMALLEST and min(self.shape) > 1 and known.sum() >= 9
+        fits = size >= _SMALLEST and min(self.shape) > 1 and known.size <= _MOST_COMPARED
+        self.band = Band(size, self.model.cutoff) if fits and known.sum() >= 9 else None
+        self.comparable = self.band is not None and self.band.inside.sum() >= _LEAST_POINTS
         self.textured = known
         if not self.comparable:
             return
-        self.band = Band(size, self.model.cutoff)
         self.power, self.noise, varied = window_powers(maps.images[i], rows, columns, self.band)
         self.textured = known & varied.numpy().reshape(self.shape)
         self.comparable = self.textured.sum() >= 9

@@ -70,8 +70,8 @@ def window_powers(image, rows, columns, band):
 
     Parameters
     ----------
-    image : ndarray of shape (H, W)
-        Of any real dtype.
+    image : array of shape (H, W)
+        Of any real dtype; one that stays on disk is read a row of windows at a time.
     rows, columns : ndarray of shape (gy,) and (gx,)
         Centres of the windows.
     band : Band
@@ -93,7 +93,8 @@ def window_powers(image, rows, columns, band):
     ]
     powers, noises, textured = [], [], []
     for r in starts[0]:
-        block = np.stack([image[r : r + size, c : c + size] for c in starts[1]])
+        row = np.asarray(image[r : r + size])  # of a file, read once
+        block = np.stack([row[:, c : c + size] for c in starts[1]])
         block = block - block.mean((1, 2), keepdims=True, dtype=np.float64)
         scale = block.std((1, 2))
         textured.append(torch.as_tensor(scale > 0))
@@ -253,9 +254,7 @@ def _neighbours(values, band):
     ]
 
 
-def compare_windows(
-    power, noise, band, weights, table, grid, reading, std, shape, pitch, smooth=0.8
-):
+def compare_windows(power, noise, band, weights, table, grid, reading, std, shape, pitch, smooth):
     """Posterior of the blur of windows on a grid, along a family with one parameter.
 
     Texture and blur are estimated in turn. Ever more of the likelihood counts, at last a fifth:

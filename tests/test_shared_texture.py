@@ -1,5 +1,6 @@
 """The blur of windows from their spectra together: what it finds, and what it must leave."""
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
@@ -110,7 +111,7 @@ def test_windows_without_weight_keep_their_reading():
     weights[4] = 0
     mean, deviation, _ = compare_windows(
         power, torch.full((9,), 0.1), band, weights, table, grid, np.full(9, 0.5),
-        np.full(9, 0.1), (3, 3), (1.0, 1.0),
+        np.full(9, 0.1), (3, 3), (1.0, 1.0), 1.0,
     )  # fmt: skip
     assert mean[4] == pytest.approx(0.5, abs=1e-3)
     assert deviation[4] == pytest.approx(0.1, rel=0.02)
@@ -162,6 +163,24 @@ def test_a_flat_sample_stays_where_it_was_read():
     )
     assert np.abs(better - truth).max() < 0.1
     assert np.ptp(depth) == 0
+
+
+def test_more_windows_than_memory_holds_are_left_alone():
+    image = np.random.RandomState(0).rand(320, 320)
+    centres = np.arange(31.5, 289, 5.0)  # 52 x 52
+    signed = np.random.RandomState(1).normal(size=(1, len(centres), len(centres)))
+    std, known = np.full(signed.shape, 0.1), np.ones(signed.shape, bool)
+    better, _, compared = refine_defocus(make_map(image, centres), signed, std, known, LENS)
+    np.testing.assert_array_equal(better, signed)
+    assert not compared.any()
+
+
+def test_images_on_disk_are_read(plane):
+    image, centres, _ = plane
+    band = Band(128, OPTICS.cutoff)
+    ours = window_powers(da.from_array(image, chunks=100), centres, centres, band)
+    for part, whole in zip(ours, window_powers(image, centres, centres, band), strict=True):
+        torch.testing.assert_close(part, whole)
 
 
 @pytest.mark.parametrize(

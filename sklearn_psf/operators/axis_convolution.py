@@ -19,6 +19,7 @@ from .linear_operator import LinearOperator
 from .patches import useful_counts
 from .psf_modes import PSFModes
 from .tile_convolution import Span, plan_axis
+from .windows import reaching_windows
 
 __all__ = ["AxisConvolution", "cheapest_along_axis"]
 
@@ -97,7 +98,9 @@ class AxisConvolution(LinearOperator):
 
     def _transform(self, modes: PSFModes, windows: np.ndarray, spans: list[Span]) -> list[_Strip]:
         """Find the modes of each strip and transform them."""
-        parts = [modes.restrict(slice(0, 1), _reaching(windows, span)) for span in spans]
+        parts = [
+            modes.restrict(slice(0, 1), reaching_windows(windows, span.window)) for span in spans
+        ]
         shape = self._n_fft[0] // 2 + 1, self._n_fft[1]
         dtype = modes.modes.dtype.to_complex()
         n_modes = sum(len(mixture) for mixture, _ in parts)
@@ -112,7 +115,7 @@ class AxisConvolution(LinearOperator):
                 columns = transform_columns(mode, self._n_fft[0])
                 torch.fft.fft(columns, n=shape[1], out=spectrum)
             first += len(mixture)
-            reaching = torch.as_tensor(windows[_reaching(windows, span), span.window])
+            reaching = torch.as_tensor(windows[reaching_windows(windows, span.window), span.window])
             weights = (coefficients @ reaching.to(coefficients)).repeat_interleave(2, -1)
             conjugating = weights * self._signs[: weights.shape[-1]]
             strips.append(_Strip(span, spectra, weights, conjugating))
@@ -239,11 +242,6 @@ def _place(span: Span, name: str) -> slice:
     return slice(start, start + part.stop - part.start)
 
 
-def _reaching(windows: np.ndarray, span: Span) -> slice:
-    used = np.flatnonzero((windows[:, span.window] != 0).any(1))
-    return slice(int(used[0]), int(used[-1]) + 1)
-
-
 def cheapest_along_axis(modes: PSFModes, wy: np.ndarray, wx: np.ndarray, shape, order: str):
     """Find an operator for PSFs that change along one axis only.
 
@@ -287,7 +285,9 @@ def _cheapest_counts(modes: PSFModes, windows, size, order: str):
     best = (float("inf"), 1)
     for count in useful_counts(windows.shape[1], kernel[1]):
         spans = _cut(size[1], kernel[1], count, order)
-        n_modes = sum(len(modes.restrict(slice(0, 1), _reaching(windows, s))[0]) for s in spans)
+        n_modes = sum(
+            len(modes.restrict(slice(0, 1), reaching_windows(windows, s.window))[0]) for s in spans
+        )
         per_point = (n_modes + len(spans)) * _NS_ACROSS + n_modes * _NS_PRODUCT
         best = min(best, (per_point * _longest(spans) * (length // 2 + 1), count))
     return (n_rows, best[1]), n_rows * (along + best[0])

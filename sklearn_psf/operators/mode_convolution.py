@@ -13,6 +13,7 @@ from .fft import PaddedFFT, multiply_conjugate
 from .linear_operator import ORDERS, LinearOperator, as_tensor
 from .patches import Layout, Patch, cheapest_layout
 from .psf_modes import PSFModes
+from .windows import reaching_windows
 
 __all__ = ["ModeConvolution", "cheapest_modes"]
 
@@ -144,7 +145,7 @@ class ModeConvolution(PatchOperator):
         parts = []
         for patch in layout.patches:
             rows, columns = _weighted(patch, order)
-            down, across = _reaching(wy, rows), _reaching(wx, columns)
+            down, across = reaching_windows(wy, rows), reaching_windows(wx, columns)
             mixture, coefficients = modes.restrict(down, across)
             weights = _WeightsOnGrid(
                 wy_tensor[down, rows], wx_tensor[across, columns], coefficients
@@ -216,18 +217,6 @@ def _weighted(patch: Patch, order: str) -> tuple[slice, slice]:
     return patch.field if order == "scatter" else patch.image
 
 
-def _reaching(windows: np.ndarray, span: slice) -> slice:
-    """Return which windows (g, length) are not zero on a span; all, if it is the whole length.
-
-    Blocks of an image are given neighbouring PSFs besides: with the modes of all that they share,
-    they agree better where they meet.
-    """
-    if (span.start, span.stop) == (0, windows.shape[1]):
-        return slice(0, len(windows))
-    used = np.flatnonzero((windows[:, span] != 0).any(1))
-    return slice(int(used[0]), int(used[-1]) + 1)
-
-
 def cheapest_modes(modes: PSFModes, wy: np.ndarray, wx: np.ndarray, shape, order: str):
     """Find the patches with which modes are cheapest.
 
@@ -254,7 +243,10 @@ def cheapest_modes(modes: PSFModes, wy: np.ndarray, wx: np.ndarray, shape, order
     def n_ffts(layout):
         count = 0
         for patch in layout.patches:
-            part = [_reaching(w, s) for w, s in zip((wy, wx), _weighted(patch, order), strict=True)]
+            part = [
+                reaching_windows(w, s)
+                for w, s in zip((wy, wx), _weighted(patch, order), strict=True)
+            ]
             count += 1 + len(modes.restrict(*part)[0])
         return count
 

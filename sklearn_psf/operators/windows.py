@@ -6,7 +6,7 @@ import numpy as np
 
 from .._validation import check_choice
 
-__all__ = ["WINDOWS", "windows"]
+__all__ = ["WINDOWS", "reaching_windows", "windows"]
 
 WINDOWS = ("bilinear", "triangular", "hann")
 
@@ -88,3 +88,33 @@ def _axis_windows(kind: str, name: str, centres, length: int) -> np.ndarray:
     weights[cell, index] = 1 - t
     weights[cell + 1, index] = t
     return weights
+
+
+def reaching_windows(factors: np.ndarray, span: slice) -> slice:
+    """Find which windows are not zero on a part of their length; all, if it is the whole.
+
+    Blocks of an image are given neighbouring PSFs besides: with the modes of all that they share,
+    they agree better where they meet.
+
+    Parameters
+    ----------
+    factors : ndarray of shape (g, length)
+        One of the factors of `windows`.
+    span : slice
+        The part.
+
+    Returns
+    -------
+    slice
+        Of the windows, which are neighbours.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> reaching_windows(np.eye(4), slice(1, 3))
+    slice(1, 3, None)
+    """
+    if (span.start, span.stop) == (0, factors.shape[1]):
+        return slice(0, len(factors))
+    used = np.flatnonzero((factors[:, span] != 0).any(1))
+    return slice(int(used[0]), int(used[-1]) + 1)
