@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ._shared_texture import Band, compare_windows, transfer_powers, window_powers
+from ._shared_texture import SharedTexture, compare_windows
 from ._window_depths import window_size
+from ._window_powers import Band, transfer_powers, window_powers
 
 __all__ = ["measure_lens", "refine_defocus"]
 
@@ -50,8 +51,9 @@ def refine_defocus(maps, signed, std, known, lens):
     for i in range(len(maps)):
         windows = _Windows(maps, i, signed[i], std[i], known[i])
         if windows.comparable:
-            mean, deviation, evidence = windows.compare(lens)
-            other = windows.compare(lens, smooth=0.0)[2]
+            family = windows.tabulate(lens)
+            mean, deviation, evidence = windows.compare(*family)
+            other = windows.compare(*family, smooth=0.0)[2]
             use = windows.textured
             compared[i] = evidence > other - _DOUBT * use.sum()
             if compared[i]:
@@ -83,7 +85,7 @@ def measure_lens(maps, signed, std, known, lens):
         return tuple(lens)
 
     def evidence(trial):
-        return sum(windows.compare(trial, _N_COARSE)[2] for windows in sets)
+        return sum(w.compare(*w.tabulate(trial, _N_COARSE))[2] for w in sets)
 
     for relative, turn in _STEPS:
         for k, step in enumerate((relative * lens[0], turn)):
@@ -112,7 +114,11 @@ class _Windows:
         self.reading = np.where(known, signed[every], np.nan).ravel()
         self.std = np.maximum(_WIDEN * std[every].ravel(), _LEAST_STD)
         size = int(round(min(window_size(maps))))
-        fits = size >= _SMALLEST and min(self.shape) > 1 and known.size <= _MOST_COMPARED
+        fits = (
+            _SMALLEST <= size <= min(maps.shape[1:])
+            and min(self.shape) > 1
+            and known.size <= _MOST_COMPARED
+        )
         self.band = Band(size, self.model.cutoff) if fits and known.sum() >= 9 else None
         self.comparable = self.band is not None and self.band.inside.sum() >= _LEAST_POINTS
         self.textured = known
@@ -123,16 +129,19 @@ class _Windows:
         self.comparable = self.textured.sum() >= 9
         self.pitch = tuple(float(np.diff(c).mean()) / size for c in (rows, columns))
 
-    def compare(self, lens, n_grid=_N_GRID, smooth=_SMOOTH):
-        """Posterior mean and deviation, of the shape of the grid, and the evidence for a lens."""
+    def tabulate(self, lens, n_grid=_N_GRID):
+        """Values of defocus, and what the lens lets through at each of them."""
         reach = np.nanmax(np.abs(self.reading) + 0.7 * self.std)
         grid = np.linspace(-1, 1, n_grid) * min(reach, _MOST_FOCUS)
         # A negative focus turns the axis of the encoded wavefront: the pupil takes it as it is.
         parameters = np.column_stack([grid, *np.broadcast_arrays(*lens, grid)[:2]])
-        table = transfer_powers(self.model, parameters, self.band)
+        return grid, transfer_powers(self.model, parameters, self.band)
+
+    def compare(self, grid, table, smooth=_SMOOTH):
+        """Posterior mean and deviation, of the shape of the grid, and the evidence."""
         weights = self.noise.new_tensor(self.textured.ravel(), dtype=self.noise.dtype)
+        texture = SharedTexture(self.power, self.noise, self.band, weights)
         mean, deviation, evidence = compare_windows(
-            self.power, self.noise, self.band, weights, table, grid, self.reading, self.std,
-            self.shape, self.pitch, smooth,
-        )  # fmt: skip
+            texture, table, grid, self.reading, self.std, self.shape, self.pitch, smooth
+        )
         return mean.reshape(self.shape), deviation.reshape(self.shape), evidence

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ._focus_evidence import Evidence, expected_error, find_posterior, summarize
+from ._focus_choice import expected_error
+from ._focus_evidence import Evidence, find_posterior, summarize
 
 __all__ = ["FocusResult", "FocusSearch", "GoldenSearch", "add_regions", "split_regions"]
 

@@ -25,6 +25,7 @@ import numpy as np
 from scipy import fft
 
 __all__ = [
+    "TEMPER",
     "CrossSpectra",
     "SpectralRings",
     "make_rings",
@@ -37,7 +38,7 @@ _SLOPE = 2  # power of the frequency with which the spectra of samples fall
 _HIGHEST = 0.48  # cycles per pixel
 _OUTER = (0.12, 0.2, 0.3, 0.4, 0.5)  # cycles per pixel, radii of the noise's power
 _MOST_PATTERN = 0.2  # of the noise's power, that a camera repeats in every image
-_TEMPER = 0.25  # exponent of the likelihood
+TEMPER = 0.25  # exponent of the likelihood: rings are not independent, nor is the model exact
 _SHOWS = 0.1  # chance that a ring shows the sample
 _MODEL_ERROR = 0.1  # part of an image's amplitude that the model does not explain
 
@@ -331,5 +332,5 @@ def wishart_log_likelihood(matrices, noise, counts, products, n_iter=5):
         weight = (gain / (power[..., None] * gain + 1)) ** 2
         power = np.maximum((weight * (seen - 1) / gain).sum(-1) / weight.sum(-1), 1e-9)
     total = power[..., None] * gain + 1
-    gain = _TEMPER * counts / 2 * (seen - np.log(total) - seen / total).sum(-1)
+    gain = TEMPER * counts / 2 * (seen - np.log(total) - seen / total).sum(-1)
     return np.logaddexp(np.log1p(-_SHOWS), np.log(_SHOWS) + gain).sum(-1), power

@@ -5,17 +5,12 @@ window alone leaves open what is texture and what is blur; windows of one image 
 differently do not, because the texture is the same.
 """
 
-import math
-
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from .networks.spectra import periodic_spectrum
+__all__ = ["SharedTexture", "compare_windows"]
 
-__all__ = ["Band", "SharedTexture", "compare_windows", "transfer_powers", "window_powers"]
-
-_REACH = 1.2  # of the pupil's cut-off: frequencies that are looked at
 _LEAKAGE = 1e-4  # of the power without blur: what a zero of the OTF still shows
 _GLINT = 8.0  # times the expected power: no line of a spectrum counts for more
 _OVERLAP = 8.0  # windows that show the same pixels, at the stride that maps usually have
@@ -27,111 +22,6 @@ _TEMPER = (0.03, 0.03, 0.05, 0.1, 0.2, 0.2)  # share of the likelihood that coun
 _SLOPE_REACH = 0.4  # sizes of a window: distance within which a slope is taken, at least
 _SPREADS = 7  # ranges of blur within a window that are told apart
 _SPREAD = 0.04  # of the grid: their distance, in half ranges
-
-
-class Band:
-    """The frequencies of windows that tell their blur.
-
-    Parameters
-    ----------
-    size : int
-        Height and width of the windows, pixels.
-    cutoff : float
-        Cut-off of the pupil, cycles per pixel.
-    """
-
-    def __init__(self, size, cutoff):
-        self.size = size
-        f_y = torch.fft.fftfreq(size)[:, None]
-        f_x = torch.fft.rfftfreq(size).expand(size, -1)
-        radius = torch.hypot(f_y.expand_as(f_x), f_x)
-        twice = (f_x == 0) & (f_y < 0)  # the other half of this column holds the same
-        high = min(_REACH * cutoff, 0.45)
-        self.inside = (radius > 2.5 / size) & (radius < high) & ~twice
-        self.beyond = radius > min(0.5, 2 * cutoff)  # no light comes through any pupil
-        self.log_radius = torch.log(radius[self.inside])
-        self.angle = torch.atan2(f_y.expand_as(f_x)[self.inside], f_x[self.inside])
-        # Where only noise is left a texture cannot be learnt: the last knot speaks for it.
-        self.log_radius = self.log_radius.clamp(max=math.log(0.87 * high))
-
-    def hats(self, n):
-        """Piecewise linear functions of the logarithm of the frequency, (F, n)."""
-        knots = torch.linspace(float(self.log_radius.min()), float(self.log_radius.max()), n)
-        distance = (self.log_radius[:, None] - knots).abs() / (knots[1] - knots[0])
-        return (1 - distance).clamp(min=0)
-
-    def turns(self, orders):
-        """Harmonics of the direction, a list of (F,)."""
-        return [f(k * self.angle) for k in orders for f in (torch.cos, torch.sin)]
-
-
-def window_powers(image, rows, columns, band):
-    """Power spectra of the windows of an image, each normalised to variance 1.
-
-    Parameters
-    ----------
-    image : array of shape (H, W)
-        Of any real dtype; one that stays on disk is read a row of windows at a time.
-    rows, columns : ndarray of shape (gy,) and (gx,)
-        Centres of the windows.
-    band : Band
-        Which frequencies.
-
-    Returns
-    -------
-    power : Tensor of shape (gy * gx, F)
-        Power at the frequencies of the band.
-    noise : Tensor of shape (gy * gx,)
-        Mean power at frequencies where there is no light.
-    textured : Tensor of shape (gy * gx,)
-        Whether a window varies at all.
-    """
-    size = band.size
-    starts = [
-        np.clip(np.rint(centres - (size - 1) / 2).astype(int), 0, n - size)
-        for centres, n in zip((rows, columns), image.shape, strict=True)
-    ]
-    powers, noises, textured = [], [], []
-    for r in starts[0]:
-        row = np.asarray(image[r : r + size])  # of a file, read once
-        block = np.stack([row[:, c : c + size] for c in starts[1]])
-        block = block - block.mean((1, 2), keepdims=True, dtype=np.float64)
-        scale = block.std((1, 2))
-        textured.append(torch.as_tensor(scale > 0))
-        scale = np.where(scale > 0, scale, 1)
-        x = torch.as_tensor(block / scale[:, None, None], dtype=torch.float32)
-        power = periodic_spectrum(x).abs().square() / size**2
-        powers.append(power[:, band.inside])
-        noises.append(power[:, band.beyond].mean(1).clamp(min=1e-9))
-    return torch.cat(powers), torch.cat(noises), torch.cat(textured)
-
-
-def transfer_powers(model, parameters, band):
-    """Squared modulus of the OTF of PSFs at the frequencies of a band.
-
-    Parameters
-    ----------
-    model : PSFModel
-        Family.
-    parameters : ndarray of shape (G, P)
-        Parameters.
-    band : Band
-        Which frequencies.
-
-    Returns
-    -------
-    Tensor of shape (G, F)
-        In [0, 1].
-    """
-    powers, n = [], band.size
-    for part in np.array_split(parameters, max(1, len(parameters) // 16)):
-        psfs = model.psf(torch.as_tensor(part, dtype=torch.float32))
-        missing = -psfs.shape[-1] % n
-        psfs = torch.nn.functional.pad(psfs, (0, missing, 0, missing))
-        # A PSF wider than the window is folded: its OTF is wanted at the window's frequencies.
-        folded = psfs.unflatten(1, (-1, n)).sum(1).unflatten(2, (-1, n)).sum(2)
-        powers.append(torch.fft.rfft2(folded).abs().square()[:, band.inside])
-    return torch.cat(powers)
 
 
 class SharedTexture:
@@ -154,7 +44,7 @@ class SharedTexture:
     band : Band
         The frequencies.
     weights : Tensor of shape (n,)
-        How much each window counts for the texture.
+        1, or 0 for windows without texture, which say nothing.
 
     References
     ----------
@@ -163,7 +53,7 @@ class SharedTexture:
 
     def __init__(self, power, noise, band, weights):
         self.power, self.noise, self.band = power, noise[:, None], band
-        self.weights = weights[:, None] / _OVERLAP
+        self.weights = weights[:, None]
         turned = band.hats(_N_TURNED)
         parts = [band.hats(_N_KNOTS)] + [turned * t[:, None] for t in band.turns((2, 4))]
         self.basis = torch.cat(parts, 1)
@@ -188,8 +78,9 @@ class SharedTexture:
             ratio, share = self._residual(transfer)
             self.own = self.own + self._own_step(ratio, share)
             ratio, share = self._residual(transfer)
-            count = (self.weights * share.square()).sum(0)
-            pull = self.basis.T @ (self.weights * share * ratio).sum(0) - self.prior @ self.smooth
+            part = self.weights / _OVERLAP
+            count = (part * share.square()).sum(0)
+            pull = self.basis.T @ (part * share * ratio).sum(0) - self.prior @ self.smooth
             curvature = self.basis.T @ (count[:, None] * self.basis) + self.prior
             self.smooth = self.smooth + torch.linalg.solve(curvature, pull).clamp(-1, 1)
         self._fit_lines(transfer)
@@ -209,7 +100,7 @@ class SharedTexture:
             mean = light * torch.exp(step @ self.own_basis.T) + self.noise
             fit = torch.log(mean) + (self.power / mean).clamp(max=1.5 * _GLINT)
             values.append(-fit.sum(1) - ((self.own + step) ** 2 @ self.own_prior) / 2)
-        return torch.stack(values, 1)
+        return self.weights * torch.stack(values, 1)
 
     def dispersion(self, transfer):
         """Variance of the power about its expectation, 1 where the model holds."""
@@ -237,7 +128,7 @@ class SharedTexture:
         """What all windows show beyond the smooth texture, averaged over neighbouring cells."""
         ratio, share = self._residual(transfer)
         seen, expected = (
-            _neighbours((self.weights * part).sum(0), self.band)
+            _neighbours((self.weights / _OVERLAP * part).sum(0), self.band)
             for part in (share * (ratio + 1), share)
         )
         self.lines = self.lines + torch.log((seen + _SHRINK) / (expected + _SHRINK))
@@ -254,7 +145,7 @@ def _neighbours(values, band):
     ]
 
 
-def compare_windows(power, noise, band, weights, table, grid, reading, std, shape, pitch, smooth):
+def compare_windows(texture, table, grid, reading, std, shape, pitch, smooth):
     """Posterior of the blur of windows on a grid, along a family with one parameter.
 
     Texture and blur are estimated in turn. Ever more of the likelihood counts, at last a fifth:
@@ -262,12 +153,8 @@ def compare_windows(power, noise, band, weights, table, grid, reading, std, shap
 
     Parameters
     ----------
-    power, noise : Tensor of shape (n, F) and (n,)
-        Of `window_powers`.
-    band : Band
-        The frequencies.
-    weights : Tensor of shape (n,)
-        0 for windows without texture, of which only the `reading` is believed, else 1.
+    texture : SharedTexture
+        A fresh one; it is fitted.
     table : Tensor of shape (G, F)
         `transfer_powers` of the family.
     grid : ndarray of shape (G,)
@@ -290,7 +177,6 @@ def compare_windows(power, noise, band, weights, table, grid, reading, std, shap
     evidence : float
         Expectation of the log-likelihood, summed over the windows.
     """
-    texture = SharedTexture(power, noise, band, weights)
     values = torch.as_tensor(grid, dtype=torch.float32)
     prior = _log_prior(values, reading, std)
     tables, step = _averaged_tables(table), float(grid[1] - grid[0])
@@ -305,7 +191,7 @@ def compare_windows(power, noise, band, weights, table, grid, reading, std, shap
         transfer = tables[spreads, torch.as_tensor(index)]
         texture.fit(transfer, n_steps=4 if turn else 10)
         temper = temper / max(1.0, texture.dispersion(transfer))
-        likelihood = weights[:, None] * texture.log_likelihoods(tables, spreads)
+        likelihood = texture.log_likelihoods(tables, spreads)
         posterior = torch.softmax((temper * likelihood + prior).double(), 1)
         mean = posterior @ values.double()
         deviation = (posterior @ values.double().square() - mean**2).clamp(min=0).sqrt()

@@ -10,6 +10,7 @@ import torch
 from sklearn.utils import check_random_state
 
 __all__ = [
+    "check_bool",
     "check_choice",
     "check_device",
     "check_generator",
@@ -58,6 +59,25 @@ def check_number(name, value, *, low=None, high=None, integer=False, open_low=Fa
         low_text = "-inf" if low is None else low
         high_text = "inf" if high is None else high
         raise ValueError(f"{name} must be in {left}{low_text}, {high_text}{right}, got {value!r}.")
+
+
+def check_bool(name, value):
+    """Raise a TypeError if a value is neither True nor False.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    value : object
+        The value to check.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}.")
 
 
 def check_choice(name, value, choices):

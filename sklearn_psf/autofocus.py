@@ -21,7 +21,7 @@ from ._focus_curve import (
 from ._focus_evidence import Evidence, FocusModel, crop_images, find_posterior, summarize
 from ._focus_scores import score_by_measure, score_by_regressor
 from ._focus_search import FocusResult, FocusSearch, GoldenSearch, add_regions
-from ._validation import check_choice, check_images, check_number
+from ._validation import check_bool, check_choice, check_images, check_number
 from .metrics import FOCUS_MEASURES, useful_range
 from .optics import Optics
 from .psf_regressor import PSFParameterRegressor
@@ -345,8 +345,7 @@ class DeepFocusAutofocus(RegressorMixin, BaseEstimator):
     def _check_parameters(self):
         check_choice("strategy", self.strategy, _STRATEGIES)
         check_number("patches_per_side", self.patches_per_side, low=1, integer=True)
-        if not isinstance(self.spectra, (bool, np.bool_)):
-            raise TypeError(f"spectra must be True or False, got {self.spectra!r}.")
+        check_bool("spectra", self.spectra)
         if not (self.optics is None or isinstance(self.optics, Optics)):
             raise TypeError(f"optics must be an Optics or None, got {self.optics!r}.")
         if isinstance(self.scorer, str):

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from ._image_psfs import check_psf, draw_deviates, local_psfs, moved_parameters, possible_psfs
 from ._psf_map import PSFMap
 from ._regularisation import LAMBDAS, choose_setting, simulated_snr
-from ._validation import check_choice, check_device, check_images, check_number
+from ._validation import check_bool, check_choice, check_device, check_images, check_number
 from .metrics import snr
 from .operators import ORDERS, WINDOWS, central_block, split_blocks
 from .optics import estimate_noise
@@ -485,8 +485,7 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
             check_number("read_noise", self.read_noise, low=0)
         if self.max_memory is not None:
             check_number("max_memory", self.max_memory, low=0, open_low=True)
-        if not isinstance(self.accelerate, (bool, np.bool_)):
-            raise TypeError(f"accelerate must be True or False, got {self.accelerate!r}.")
+        check_bool("accelerate", self.accelerate)
         check_choice("window", self.window, WINDOWS)
         check_choice("order", self.order, ORDERS)
         check_choice("method", self.method, _METHODS)

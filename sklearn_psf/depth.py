@@ -24,7 +24,7 @@ from ._surface import (
     interpolate_grid,
     smooth_surface,
 )
-from ._validation import check_choice, check_number
+from ._validation import check_bool, check_choice, check_number
 from ._window_depths import window_depths, window_size
 
 __all__ = ["AstigmaticDepthEstimator"]
@@ -313,8 +313,7 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         check_choice("curve", self.curve, ("cubic", "linear", "isotonic"))
         if self.smoothing is not None:
             check_choice("smoothing", self.smoothing, ("surface", "edges"))
-        if not isinstance(self.spectra, (bool, np.bool_)):
-            raise TypeError(f"spectra must be True or False, got {self.spectra!r}.")
+        check_bool("spectra", self.spectra)
         if self.axis is not None:
             check_number("axis", self.axis)
         check_number("margin", self.margin, low=0)
@@ -353,13 +352,13 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
             )
             compared = reading if self._compares(X) else None
             return calibration | {"depth": depth, "reading": reading, "compared": compared}
-        signed, std = self._read_single(X, calibration["axis"])
+        signed, std = self._read(X, calibration["axis"])
         kind = "linear" if self.method == "product" else self.curve
         knots = fit_curve(depths, signed[used], std[used], kind)
         error = apply_curve(*knots, signed[used], std[used])[0] - depths
         calibration |= {"depth": knots[0], "reading": knots[1], "compared": None}
         calibration["rms_error"] = float(np.sqrt(np.mean(error**2)))
-        signed, std, compared = self._read(X, used, calibration)
+        signed, std, compared = self._compare(X, used, calibration)
         also = compared[:, np.newaxis, np.newaxis] & used
         if also.any() and np.ptp(depths[also[used]]) > 0.5 * np.ptp(depths):
             knots = fit_curve(depths[also[used]], signed[also], std[also], kind)
@@ -382,7 +381,7 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
                 stacklevel=4,
             )
         elif self._compares(X):
-            signed, spread = self._read_single(X, lens_axis)
+            signed, spread = self._read(X, lens_axis)
             strength, seen = measure_lens(X, signed, spread, used, (strength, lens_axis))
             lens_axis = seen if self.axis is None else lens_axis
         return {"axis": float(lens_axis), "cylinder": float(strength)}
@@ -390,17 +389,15 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
     def _compares(self, X):
         return self.spectra and self.method == "signed-focus" and X.model["name"] == "zernike-3"
 
-    def _read(self, X, known, calibration, calibrated=False):
+    def _compare(self, X, known, calibration):
         """Signed readings of all windows, standard deviations, and which images were compared."""
-        signed, std = self._read_single(X, calibration["axis"])
-        known_curve = not calibrated or calibration["compared"] is not None
-        if self._compares(X) and known_curve and calibration["cylinder"] >= _WEAK_LENS:
-            lens = (calibration["cylinder"], calibration["axis"])
-            return refine_defocus(X, signed, std, known, lens)
-        return signed, std, np.zeros(len(X), bool)
+        signed, std = self._read(X, calibration["axis"])
+        if not self._compares(X) or calibration["cylinder"] < _WEAK_LENS:
+            return signed, std, np.zeros(len(X), bool)
+        return refine_defocus(X, signed, std, known, (calibration["cylinder"], calibration["axis"]))
 
-    def _read_single(self, X, lens_axis):
-        """The same, each window read by itself."""
+    def _read(self, X, lens_axis):
+        """Signed readings and standard deviations, each window by itself."""
         values, std = np.moveaxis(X.parameters, -1, 0), np.moveaxis(X.std, -1, 0)
         if X.model["name"] == "gaussian-2":
             return signed_widths(*values, *std)
@@ -417,7 +414,12 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
                 f"The calibration is of maps of {self.model_name_!r}, got {X.model['name']!r}."
             )
         unknown = (X.invalid > self.invalid_threshold) | ~np.isfinite(X.parameters).all(-1)
-        signed, std, compared = self._read(X, ~unknown, self.calibration_, calibrated=True)
+        calibration = self.calibration_
+        if calibration["compared"] is None:  # no image of the calibration was
+            signed, std = self._read(X, calibration["axis"])
+            compared = np.zeros(len(X), bool)
+        else:
+            signed, std, compared = self._compare(X, ~unknown, calibration)
         depth, std = self._to_micrometres(signed, std, compared)
         depth, std = np.where(unknown, np.nan, depth), np.where(unknown, np.nan, std)
         if self.smoothing == "edges":

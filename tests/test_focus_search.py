@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from sklearn_psf import _focus_evidence
-from sklearn_psf._focus_evidence import Evidence, FocusModel, expected_error, find_posterior
+from sklearn_psf._focus_choice import expected_error
+from sklearn_psf._focus_evidence import Evidence, FocusModel, find_posterior
 from sklearn_psf._focus_scores import Readings
 from sklearn_psf._focus_search import FocusSearch, GoldenSearch, split_regions
 

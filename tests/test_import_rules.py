@@ -16,7 +16,7 @@ NAME = "sklearn_psf"
 PHYSICS = {"_validation", "optics", "operators", "metrics"}
 FLOW = {"_psf_map", "richardson_lucy", "simulation", "networks"}
 ESTIMATORS = {"psf_regressor", "psf_mapper", "autofocus", "deconvolution", "depth", "flow"}
-FOCUS = {"_focus_curve", "_focus_evidence", "_focus_scores", "_focus_search"}
+FOCUS = {"_focus_choice", "_focus_curve", "_focus_evidence", "_focus_scores", "_focus_search"}
 ARROWS = {
     "_files": set(),
     "_validation": set(),
@@ -27,8 +27,9 @@ ARROWS = {
     "_signed_focus": set(),
     "_surface": {"operators"},
     "_window_depths": set(),
-    "_shared_texture": {"networks"},
-    "_defocus_spectra": {"_shared_texture", "_window_depths"},
+    "_window_powers": {"networks"},
+    "_shared_texture": set(),
+    "_defocus_spectra": {"_shared_texture", "_window_depths", "_window_powers"},
     "_psf_map": {"optics", "_validation"},
     "richardson_lucy": {"operators", "_validation"},
     "simulation": {"optics", "operators", "_validation"},
@@ -40,7 +41,8 @@ ARROWS = {
     "_focus_curve": {"_focus_spectra", "optics"},
     "_focus_scores": {"metrics"},
     "_focus_evidence": {"_focus_spectra", "optics"},
-    "_focus_search": {"_focus_evidence"},
+    "_focus_choice": {"_focus_spectra"},
+    "_focus_search": {"_focus_choice", "_focus_evidence"},
     "autofocus": PHYSICS | FLOW | FOCUS | {"psf_regressor"},
     "_regularisation": {"operators", "richardson_lucy"},
     "_image_psfs": {"operators"},

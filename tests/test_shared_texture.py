@@ -7,13 +7,8 @@ import torch
 
 from sklearn_psf import PSFMap
 from sklearn_psf._defocus_spectra import measure_lens, refine_defocus
-from sklearn_psf._shared_texture import (
-    Band,
-    SharedTexture,
-    compare_windows,
-    transfer_powers,
-    window_powers,
-)
+from sklearn_psf._shared_texture import SharedTexture, compare_windows
+from sklearn_psf._window_powers import Band, transfer_powers, window_powers
 from sklearn_psf.optics import Camera, Optics, make_psf_model
 from sklearn_psf.simulation import make_textures, make_tilted_plane
 
@@ -109,10 +104,10 @@ def test_windows_without_weight_keep_their_reading():
     power = torch.as_tensor(rng.exponential(size=(9, table.shape[1]))).float()
     weights = torch.ones(9)
     weights[4] = 0
+    texture = SharedTexture(power, torch.full((9,), 0.1), band, weights)
     mean, deviation, _ = compare_windows(
-        power, torch.full((9,), 0.1), band, weights, table, grid, np.full(9, 0.5),
-        np.full(9, 0.1), (3, 3), (1.0, 1.0), 1.0,
-    )  # fmt: skip
+        texture, table, grid, np.full(9, 0.5), np.full(9, 0.1), (3, 3), (1.0, 1.0), 1.0
+    )
     assert mean[4] == pytest.approx(0.5, abs=1e-3)
     assert deviation[4] == pytest.approx(0.1, rel=0.02)
 
