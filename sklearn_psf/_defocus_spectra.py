@@ -6,7 +6,7 @@ from ._shared_texture import SharedTexture, compare_windows
 from ._window_depths import window_size
 from ._window_powers import Band, transfer_powers, window_powers
 
-__all__ = ["measure_lens", "refine_defocus"]
+__all__ = ["SURELY_FLAT", "measure_lens", "refine_defocus"]
 
 _SMALLEST = 48  # pixels of a window: less has too few frequencies
 _LEAST_POINTS = 200  # frequencies of a window, for the same reason
@@ -18,8 +18,9 @@ _LEAST_STD = 0.05  # waves RMS, of a reading, beforehand
 _MOST_FOCUS = 1.6  # waves RMS
 _MOST_IMAGES = 3  # that the lens is measured on
 _MOST_WINDOWS = 64  # of each of them
-_SMOOTH = 1.2  # sizes of a window: distance within which depth is to change linearly
-_DOUBT = 12.0  # nats for each window by which the evidence may speak against that
+_SMOOTH = (1.2, 0.8, 0.35)  # sizes of a window within which depth changes linearly; in turn
+SURELY_FLAT = 0.8  # of these: from here on the windows of an image lie on a plane, nearly
+_DOUBT = 15.0  # nats for each window by which the evidence may speak against that
 _STEPS = ((0.15, 0.1), (0.05, 0.04))  # relative of the cylinder, radians of the axis; in turn
 
 
@@ -41,24 +42,21 @@ def refine_defocus(maps, signed, std, known, lens):
     -------
     signed, std : ndarray of shape (n, gy, gx)
         Posterior mean and standard deviation. What is not known stays as it is, and so do images
-        with less than nine windows to compare or more than 2500, or windows below 48 pixels, and
-        images whose depth does not change linearly over a window or two, where comparing is no
-        better than reading.
-    compared : ndarray of bool of shape (n,)
-        Which images were.
+        with less than nine windows to compare or more than 2500, or windows below 48 pixels.
+    reach : ndarray of shape (n,)
+        Distance within which the depth of each image changes linearly, as the evidence tells, in
+        sizes of a window: 1.2 is a plane, 0 anything; NaN of images that were not compared.
     """
-    signed, std, compared = signed.copy(), std.copy(), np.zeros(len(maps), bool)
+    signed, std, reach = signed.copy(), std.copy(), np.full(len(maps), np.nan)
     for i in range(len(maps)):
         windows = _Windows(maps, i, signed[i], std[i], known[i])
         if windows.comparable:
-            family = windows.tabulate(lens)
-            mean, deviation, evidence = windows.compare(*family)
-            other = windows.compare(*family, smooth=0.0)[2]
+            mean, deviation, reach[i] = windows.compare_smoothest(*windows.tabulate(lens))
             use = windows.textured
-            compared[i] = evidence > other - _DOUBT * use.sum()
-            if compared[i]:
-                signed[i][use], std[i][use] = mean[use], deviation[use]
-    return signed, std, compared
+            if reach[i] < SURELY_FLAT:  # both readings err, by about as much as they differ
+                deviation = np.hypot(deviation, np.abs(mean - signed[i]) / 2)
+            signed[i][use], std[i][use] = mean[use], deviation[use]
+    return signed, std, reach
 
 
 def measure_lens(maps, signed, std, known, lens):
@@ -137,7 +135,16 @@ class _Windows:
         parameters = np.column_stack([grid, *np.broadcast_arrays(*lens, grid)[:2]])
         return grid, transfer_powers(self.model, parameters, self.band)
 
-    def compare(self, grid, table, smooth=_SMOOTH):
+    def compare_smoothest(self, grid, table):
+        """Posterior of the smoothest depth that the evidence allows, and how smooth it is."""
+        free = self.compare(grid, table, smooth=0.0)
+        for smooth in _SMOOTH:
+            mean, deviation, evidence = self.compare(grid, table, smooth)
+            if evidence > free[2] - _DOUBT * self.textured.sum():
+                return mean, deviation, smooth
+        return *free[:2], 0.0
+
+    def compare(self, grid, table, smooth=_SMOOTH[0]):
         """Posterior mean and deviation, of the shape of the grid, and the evidence."""
         weights = self.noise.new_tensor(self.textured.ravel(), dtype=self.noise.dtype)
         texture = SharedTexture(self.power, self.noise, self.band, weights)

@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
-from ._defocus_spectra import measure_lens, refine_defocus
+from ._defocus_spectra import SURELY_FLAT, measure_lens, refine_defocus
 from ._psf_map import PSFMap
 from ._signed_focus import (
     apply_curve,
@@ -30,6 +30,7 @@ from ._window_depths import window_depths, window_size
 __all__ = ["AstigmaticDepthEstimator"]
 
 _WEAK_LENS = 0.05  # waves RMS: below, the axis of the lens is not seen
+_SHARED = 0.3  # of a window: how far the errors of compared windows of a curved sample are alike
 _FAR = 3.0  # half ranges of extrapolation that readings are let into the surface with
 
 
@@ -358,8 +359,8 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         error = apply_curve(*knots, signed[used], std[used])[0] - depths
         calibration |= {"depth": knots[0], "reading": knots[1], "compared": None}
         calibration["rms_error"] = float(np.sqrt(np.mean(error**2)))
-        signed, std, compared = self._compare(X, used, calibration)
-        also = compared[:, np.newaxis, np.newaxis] & used
+        signed, std, reach = self._compare(X, used, calibration)
+        also = np.isfinite(reach)[:, np.newaxis, np.newaxis] & used
         if also.any() and np.ptp(depths[also[used]]) > 0.5 * np.ptp(depths):
             knots = fit_curve(depths[also[used]], signed[also], std[also], kind)
             calibration["compared"] = np.interp(calibration["depth"], *knots)
@@ -390,10 +391,10 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         return self.spectra and self.method == "signed-focus" and X.model["name"] == "zernike-3"
 
     def _compare(self, X, known, calibration):
-        """Signed readings of all windows, standard deviations, and which images were compared."""
+        """Signed readings of all windows, standard deviations, and how smooth each image is."""
         signed, std = self._read(X, calibration["axis"])
         if not self._compares(X) or calibration["cylinder"] < _WEAK_LENS:
-            return signed, std, np.zeros(len(X), bool)
+            return signed, std, np.full(len(X), np.nan)
         return refine_defocus(X, signed, std, known, (calibration["cylinder"], calibration["axis"]))
 
     def _read(self, X, lens_axis):
@@ -417,25 +418,29 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         calibration = self.calibration_
         if calibration["compared"] is None:  # no image of the calibration was
             signed, std = self._read(X, calibration["axis"])
-            compared = np.zeros(len(X), bool)
+            reach = np.full(len(X), np.nan)
         else:
-            signed, std, compared = self._compare(X, ~unknown, calibration)
-        depth, std = self._to_micrometres(signed, std, compared)
+            signed, std, reach = self._compare(X, ~unknown, calibration)
+        depth, std = self._to_micrometres(signed, std, np.isfinite(reach))
         depth, std = np.where(unknown, np.nan, depth), np.where(unknown, np.nan, std)
         if self.smoothing == "edges":
             depth = np.stack([edge_aware_surface(*pair) for pair in zip(depth, std, strict=True)])
         elif self.smoothing == "surface":
-            smooth = [self._smooth(X, *image) for image in zip(depth, std, compared, strict=True)]
+            smooth = [self._smooth(X, *image) for image in zip(depth, std, reach, strict=True)]
             depth, std = (np.stack(part) for part in zip(*smooth, strict=True))
         return depth, std, unknown
 
-    def _smooth(self, X, depth, std, compared):
+    def _smooth(self, X, depth, std, reach):
         """Surface through the depths of one image, and its standard deviation."""
-        if compared:
+        if reach >= SURELY_FLAT:
             return interleaved_surface(depth, std, X.rows, X.columns, window_size(X))
+        compared = np.isfinite(reach)
+        window = (_SHARED if compared else 1.0) * np.array(window_size(X))
         places = np.stack(np.meshgrid(X.rows, X.columns, indexing="ij"), -1).reshape(-1, 2)
-        smooth = smooth_surface(depth.ravel(), std.ravel(), places, window_size(X))
-        return tuple(part.reshape(depth.shape) for part in smooth)
+        smooth = smooth_surface(depth.ravel(), std.ravel(), places, window)
+        smooth, spread = (part.reshape(depth.shape) for part in smooth)
+        # Of a curved sample the comparison errs by its model, which no neighbour makes up for.
+        return smooth, np.where(np.isfinite(std), std, spread) if compared else spread
 
     def _to_micrometres(self, signed, std, compared):
         """Depths by the curve of single readings, or by that of windows that were compared."""

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from sklearn_psf import PSFMap
-from sklearn_psf._defocus_spectra import measure_lens, refine_defocus
+from sklearn_psf._defocus_spectra import SURELY_FLAT, measure_lens, refine_defocus
 from sklearn_psf._shared_texture import SharedTexture, compare_windows
 from sklearn_psf._window_powers import Band, transfer_powers, window_powers
 from sklearn_psf.optics import Camera, Optics, make_psf_model
-from sklearn_psf.simulation import make_textures, make_tilted_plane
+from sklearn_psf.simulation import make_surface, make_textures, make_tilted_plane
 
 OPTICS = Optics(na=0.4, wavelength=0.52, pixel_size=0.325)
 LENS = (0.4, 0.3)
@@ -116,7 +116,8 @@ def test_bad_readings_are_put_right(plane):
     image, centres, truth = plane
     signed, std = bad_readings(truth)
     known = np.ones(signed.shape, bool)
-    better, deviation, _ = refine_defocus(make_map(image, centres), signed, std, known, LENS)
+    better, deviation, reach = refine_defocus(make_map(image, centres), signed, std, known, LENS)
+    assert reach >= SURELY_FLAT
     before, after = np.abs(signed[0] - truth).mean(), np.abs(better[0] - truth).mean()
     assert after < 0.25 * before and after < 0.05 * np.ptp(truth)
     assert (np.abs(better[0] - truth) < 3 * deviation[0]).mean() > 0.8
@@ -160,14 +161,37 @@ def test_a_flat_sample_stays_where_it_was_read():
     assert np.ptp(depth) == 0
 
 
+def test_curved_samples_are_seen_to_be_curved():
+    texture = make_textures(1, 320, kind="cells", random_state=2)[0]
+    image, depth = make_surface(
+        texture,
+        optics=OPTICS,
+        shape="waves",
+        height=10.0,
+        cylinder=LENS[0],
+        axis=LENS[1],
+        random_state=0,
+    )
+    centres = np.arange(63.5, 320 - 63, 16)
+    places = np.ix_(*2 * [np.rint(centres).astype(int)])
+    truth = OPTICS.micrometres_to_waves(depth[places])
+    signed, std = bad_readings(truth)
+    known = np.ones(signed.shape, bool)
+    better, deviation, reach = refine_defocus(make_map(image, centres), signed, std, known, LENS)
+    error = np.abs(better[0] - truth)
+    assert reach < SURELY_FLAT
+    assert error.mean() < np.abs(signed[0] - truth).mean()
+    assert (error < 2 * deviation[0]).mean() > 0.6
+
+
 def test_more_windows_than_memory_holds_are_left_alone():
     image = np.random.RandomState(0).rand(320, 320)
     centres = np.arange(31.5, 289, 5.0)  # 52 x 52
     signed = np.random.RandomState(1).normal(size=(1, len(centres), len(centres)))
     std, known = np.full(signed.shape, 0.1), np.ones(signed.shape, bool)
-    better, _, compared = refine_defocus(make_map(image, centres), signed, std, known, LENS)
+    better, _, reach = refine_defocus(make_map(image, centres), signed, std, known, LENS)
     np.testing.assert_array_equal(better, signed)
-    assert not compared.any()
+    assert np.isnan(reach).all()
 
 
 def test_images_on_disk_are_read(plane):
