@@ -10,7 +10,9 @@ and numbers of PSFs (grid x grid, of a focus that grows along the columns, or ob
 per tile, the other packages restore each cell with a margin of half a PSF. "over_bare_ffts" is an
 iteration over the transforms that it needs, as torch does them, timed by themselves in the same
 process. Ours minimises the total variation besides, and estimates the light from beyond the frame.
-Of its memory, "spectra_times_image" is what the spectra of PSFs or modes take. "RedLionfish, one
+Of its memory, "spectra_times_image" is what the spectra of PSFs or modes take. "used_times_image"
+is the peak of a second process, whose allocator gives freed arrays back at once: what is in use,
+without the holes that the C library keeps between arrays by default. "RedLionfish, one
 plane" is its fastest call, which leaves the PSF uncentred and restores nothing, see `baselines`.
 
 "same_quality": the seconds of scikit-image for as few iterations as come within 0.1 dB of the best
@@ -22,10 +24,12 @@ import ctypes
 import gc
 import json
 import multiprocessing
+import os
 import resource
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import baselines
@@ -42,7 +46,7 @@ from sklearn_psf.simulation import make_textures
 FOCUS = (0.2, 1.0)
 RTOL = 1e-3
 LAMBDA = 4e-3
-EXTRA = ("spectra_times_image", "iteration", "over_bare_ffts")
+EXTRA = ("used_times_image", "spectra_times_image", "iteration", "over_bare_ffts")
 MOST_ITERATIONS, TOLERANCE = 100, 0.1
 
 
@@ -58,8 +62,7 @@ def main(arguments=None):
                     case = {"size": size, "psfs": grid**2, "tilt": tilt}
                     path = save_problem(Path(folder) / "problem.npz", size, grid, tilt)
                     record["rows"] += compare(case, path, args)
-                    if tilt != "oblique":
-                        record["same_quality"].append(case | same_quality(path, args))
+                    record["same_quality"].append(case | same_quality(path, args))
     if args.output is not None:
         args.output.write_text(json.dumps(record, indent=1) + "\n")
 
@@ -99,6 +102,10 @@ def compare(case, path, args):
     for name, figures in best.items():
         if figures is None:
             continue
+        with giving_memory_back():
+            few = attempt(name, path, min(2, args.iterations), args)
+        if few is not None:
+            figures["used_times_image"] = few["times_image"]
         rows.append(case | {"method": name} | figures)
         rows[-1]["ratio"] = figures["seconds"] / rows[0]["seconds"]
         print(
@@ -121,6 +128,21 @@ def attempt(name, path, n_iter, args):
     if figures is None:
         print(f"{name} not within {args.limit:.0f} s", flush=True)
     return figures
+
+
+@contextmanager
+def giving_memory_back():
+    """Start processes whose C library (glibc) returns arrays as soon as they are freed."""
+    name = "MALLOC_MMAP_THRESHOLD_"
+    before = os.environ.get(name)
+    os.environ[name] = str(2**17)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def merge(before, figures):

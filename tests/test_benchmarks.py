@@ -59,7 +59,7 @@ def test_speed(tmp_path, capsys):
         (128, 4, "oblique"),
     }
     assert all(row["seconds"] > 0 and np.isfinite(row["decibel"]) for row in record["rows"])
-    assert [same["psfs"] for same in record["same_quality"]] == [1, 4]
+    assert [same["psfs"] for same in record["same_quality"]] == [1, 4, 4]
     for same in record["same_quality"]:
         for name in {"scikit-image", "sklearn_psf"} & set(same):
             assert same[name]["decibel"] >= same["decibel_to_reach"]
