@@ -63,8 +63,7 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         Whether the windows of an image are compared with one another, besides being read one by
         one: they show the same texture, so that the ratios of their power spectra tell their blur,
         and the lens. Only for maps of "zernike-3" and ``method="signed-focus"``. Images of fewer
-        than nine windows with texture, of windows below 48 pixels, or of samples too curved for
-        it, as the evidence tells, are left as they were read.
+        than nine windows with texture, or of windows below 48 pixels, are left as they were read.
     margin : float, default=0.1
         Depths further outside the calibrated range than this part of it are NaN.
     invalid_threshold : float, default=0.5
