@@ -15,7 +15,7 @@ from ._held_network import HeldNetworkMixin
 from ._validation import check_device, check_image_list, check_images, check_number
 from .metrics import align_sense, flow_r2
 from .networks import read_image
-from .networks.reading import propagate_std
+from .networks.reading import fit_std_scale, propagate_std
 from .networks.training import ArrayBatches, epochs_done
 from .optics import Optics
 from .simulation import MotionStream
@@ -309,7 +309,9 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         return self._score_squares(X, squares)
 
     def calibrate(self, X, y):
-        """Scale the standard deviations so that 68 % of the errors lie within them.
+        """Scale the standard deviations to the errors on images.
+
+        About 68 % of them are then within one standard deviation, and 95 % within two.
 
         Parameters
         ----------
@@ -406,11 +408,9 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
             np.moveaxis(part, -1, 1)[..., : truth.shape[2], : truth.shape[3]]
             for part in (motion, self._std(encoding, variance))
         )
-        error = np.abs(align_sense(motion, truth) - truth) / np.maximum(std, 1e-9)
+        error = np.abs(align_sense(motion, truth) - truth)
         valid = ~np.isnan(truth).any(1)
-        if valid.sum() >= 20:
-            ratio = np.quantile(np.moveaxis(error, 1, -1)[valid], 0.683, axis=0)
-            self.std_scale_ = np.clip(ratio, 0.1, 10)
+        self.std_scale_ = fit_std_scale(*(np.moveaxis(part, 1, -1)[valid] for part in (error, std)))
 
     def _std(self, encoding, variance):
         flat = (part.reshape(-1, part.shape[-1]) for part in (encoding, variance))

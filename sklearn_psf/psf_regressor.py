@@ -17,7 +17,7 @@ from ._validation import (
 )
 from .metrics import parameter_r2
 from .networks import ARCHITECTURES, build_network
-from .networks.reading import angular_difference, propagate_std, read_patches
+from .networks.reading import angular_difference, fit_std_scale, propagate_std, read_patches
 from .networks.training import ArrayBatches, epochs_done
 from .simulation import PatchStream, make_blurred_patches
 
@@ -284,9 +284,7 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
     def calibrate(self, X, y):
         """Scale the standard deviations to the errors on patches.
 
-        Errors have longer tails than a normal density, so that no scale puts both 68.3 % of them
-        within one standard deviation and 95.4 % within two; this takes the geometric mean of the
-        scales that do the one and the other.
+        About 68 % of them are then within one standard deviation, and 95 % within two.
 
         Parameters
         ----------
@@ -303,11 +301,10 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         y = np.asarray(y, dtype=np.float64)
         valid = ~np.isnan(y).any(1)
         self.std_scale_ = np.ones(y.shape[1])
-        if valid.sum() >= 20:
+        if valid.any():
             parameters, std = self.predict(np.asarray(X)[valid], return_std=True)
             error = np.abs(angular_difference(parameters, y[valid], self.psf_model_.periods))
-            one, two = np.quantile(error / np.maximum(std, 1e-9), (0.683, 0.954), axis=0)
-            self.std_scale_ = np.clip(np.sqrt(one * two / 2), 0.1, 10)
+            self.std_scale_ = fit_std_scale(error, std)
         return self
 
     def _check_parameters(self):
