@@ -9,12 +9,15 @@ __all__ = [
     "fit_lens_axis",
     "lens_cylinder",
     "published_product",
+    "scale_by_optics",
     "signed_focus",
     "signed_widths",
 ]
 
 _N_KNOTS = 65
 _HUBER = 1.5  # standard deviations from which a residual counts linearly
+_SCALE_OF_IMAGE = 0.06  # error of the scale of readings of one image: their spread over textures
+_SCALE_OF_OPTICS = 0.07  # the same by the paraxial theory: an aperture is known to some percent
 _LEAST_SLOPE = 0.05  # of the mean slope: the least that a curve may rise anywhere
 
 
@@ -228,6 +231,42 @@ def fit_curve(y, signed, std, kind="cubic"):
             if (sign * np.diff(curve) >= _LEAST_SLOPE * abs(line[1]) * np.diff(knots)).all():
                 break
     return centre + half * knots, _strictly_monotone(curve, sign)
+
+
+def scale_by_optics(reading, theory, n_images):
+    """Return what to multiply a calibrated curve by, for what the optics know of its scale.
+
+    The windows of one image err together, so that the scale of its readings is known to some
+    percent only. So is that by numerical aperture and wavelength: the mean of both is better.
+
+    Parameters
+    ----------
+    reading, theory : ndarray of shape (k,)
+        The curve at its knots, and the paraxial defocus there, waves RMS.
+    n_images : int
+        Images that the curve was fitted to.
+
+    Returns
+    -------
+    float
+        Positive; 1 where the two contradict each other, as they do if the optics are not those of
+        the images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> theory = np.linspace(-1, 1, 5)
+    >>> round(float(scale_by_optics(0.95 * theory, theory, n_images=1)), 3)
+    1.022
+    >>> scale_by_optics(0.5 * theory, theory, n_images=1)
+    1.0
+    """
+    slope = abs(np.polyfit(theory, reading, 1)[0])
+    variance = _SCALE_OF_IMAGE**2 / n_images
+    if (slope - 1) ** 2 > 9 * (variance + _SCALE_OF_OPTICS**2):
+        return 1.0
+    share = variance / (variance + _SCALE_OF_OPTICS**2)
+    return (share + (1 - share) * slope) / slope
 
 
 def _floor(std):

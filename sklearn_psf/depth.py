@@ -15,6 +15,7 @@ from ._signed_focus import (
     fit_lens_axis,
     lens_cylinder,
     published_product,
+    scale_by_optics,
     signed_focus,
     signed_widths,
 )
@@ -362,7 +363,12 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         also = np.isfinite(reach)[:, np.newaxis, np.newaxis] & used
         if also.any() and np.ptp(depths[also[used]]) > 0.5 * np.ptp(depths):
             knots = fit_curve(depths[also[used]], signed[also], std[also], kind)
-            calibration["compared"] = np.interp(calibration["depth"], *knots)
+            compared = np.interp(calibration["depth"], *knots)
+            if X.optics is not None:
+                theory = X.optics.micrometres_to_waves(calibration["depth"])
+                n_images = also.any((1, 2)).sum()
+                compared = compared * scale_by_optics(compared, theory, n_images)
+            calibration["compared"] = compared
         return calibration
 
     def _fit_lens(self, X, used, depths):

@@ -9,6 +9,7 @@ from sklearn_psf._signed_focus import (
     fit_lens_axis,
     lens_cylinder,
     published_product,
+    scale_by_optics,
     signed_focus,
     signed_widths,
 )
@@ -84,3 +85,16 @@ def test_curve_that_would_turn_back_is_taken_of_lower_degree():
 def test_readings_that_do_not_change():
     with pytest.raises(ValueError, match="do not change with y"):
         fit_curve(np.linspace(0, 1, 9), np.zeros(9), np.ones(9))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_optics_correct_a_scale_but_do_not_replace_it(sign):
+    theory = np.linspace(-1.2, 0.9, 9)
+    slopes = {}
+    for n in (1, 4, 400):
+        reading = 0.9 * theory + 0.1
+        factor = scale_by_optics(sign * reading, theory, n_images=n)
+        slopes[n] = 0.9 * factor
+    assert 0.92 < slopes[1] < 0.98 and 0.9 < slopes[400] < 0.901
+    assert slopes[400] < slopes[4] < slopes[1]
+    assert scale_by_optics(sign * 0.6 * theory, theory, n_images=1) == 1  # not these optics
