@@ -8,14 +8,12 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from ._defocus_spectra import SURELY_FLAT, measure_lens, refine_defocus
+from ._depth_curve import apply_curve, fit_curve, scale_by_optics
 from ._psf_map import PSFMap
 from ._signed_focus import (
-    apply_curve,
-    fit_curve,
     fit_lens_axis,
     lens_cylinder,
     published_product,
-    scale_by_optics,
     signed_focus,
     signed_widths,
 )
@@ -53,7 +51,7 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         straight line. Maps of "gaussian-2" are read by ``width_y^2 - width_x^2``, of a lens along
         rows or columns.
     curve : {"cubic", "linear", "isotonic"}, default="cubic"
-        Monotone curve from readings to micrometres (`sklearn_psf._signed_focus.fit_curve`).
+        Monotone curve from readings to micrometres (`sklearn_psf._depth_curve.fit_curve`).
     axis : float or None
         Axis of the lens where the depth is positive, radians, if it is known. None fits it.
     smoothing : {"surface", "edges", None}, default="surface"

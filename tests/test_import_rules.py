@@ -17,6 +17,7 @@ PHYSICS = {"_validation", "optics", "operators", "metrics"}
 FLOW = {"_psf_map", "richardson_lucy", "simulation", "networks"}
 ESTIMATORS = {"psf_regressor", "psf_mapper", "autofocus", "deconvolution", "depth", "flow"}
 FOCUS = {"_focus_choice", "_focus_curve", "_focus_evidence", "_focus_scores", "_focus_search"}
+DEPTH = {"_defocus_spectra", "_depth_curve", "_signed_focus", "_surface", "_window_depths"}
 ARROWS = {
     "_files": set(),
     "_validation": set(),
@@ -24,7 +25,8 @@ ARROWS = {
     "metrics": set(),
     "operators": {"_validation"},
     "_psf_grid": set(),
-    "_signed_focus": set(),
+    "_depth_curve": set(),
+    "_signed_focus": {"_depth_curve"},
     "_surface": {"operators"},
     "_window_depths": set(),
     "_window_powers": {"networks"},
@@ -47,7 +49,7 @@ ARROWS = {
     "_regularisation": {"operators", "richardson_lucy"},
     "_image_psfs": {"operators"},
     "deconvolution": PHYSICS | FLOW | {"_image_psfs", "_regularisation"},
-    "depth": PHYSICS | FLOW | {"_defocus_spectra", "_signed_focus", "_surface", "_window_depths"},
+    "depth": PHYSICS | FLOW | DEPTH,
     "flow": PHYSICS | FLOW | {"_held_network"},
     "io": PHYSICS | FLOW | ESTIMATORS | {"_files"},
     "persistence": PHYSICS | FLOW | ESTIMATORS | {"_files"},
