@@ -10,6 +10,7 @@ the weights named by `--initial`, and scales their standard deviations and evalu
 """
 
 import argparse
+import copy
 import json
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def main():
         regressor = PSFParameterRegressor(pretrained=args.initial).fit(test)
     else:
         regressor = train_regressor(args, train)
+        if args.keep_initial:
+            regressor = mix_with_initial(regressor, args)
     calibrate(regressor, calibration, train)
     figures = evaluate(regressor, test)
     print(json.dumps(figures, indent=1))
@@ -84,6 +87,22 @@ def train_regressor(args, images):
     return regressor
 
 
+def mix_with_initial(regressor, args):
+    """Take the weights between those that the training began with and those that it ended with.
+
+    A training on other data forgets some of what the first weights could do; in between both are
+    kept (M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+    """
+    start, mixed = load_pretrained(args.initial)[0], copy.copy(regressor)
+    mixed.state_ = {
+        name: (args.keep_initial * start[name] + (1 - args.keep_initial) * end).astype(end.dtype)
+        if end.dtype.kind == "f"
+        else end
+        for name, end in regressor.state_.items()
+    }
+    return mixed
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", required=True)
@@ -91,6 +110,7 @@ def parse_arguments():
     parser.add_argument("--suffix", default="", help="of the weights' name, such as -large")
     parser.add_argument("--data", type=Path, help="folder of sharp images with a SOURCES.csv")
     parser.add_argument("--initial", help="weights to start from, by name or path")
+    parser.add_argument("--keep-initial", type=float, default=0.0, help="share of those weights")
     parser.add_argument("--output", type=Path, default=Path("checkpoints"))
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--max-epochs", type=int, default=100000)
@@ -102,8 +122,9 @@ def parse_arguments():
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--calibrate-only", action="store_true", help="of --initial; no training")
     args = parser.parse_args()
-    if args.calibrate_only and args.initial is None:
-        parser.error("--calibrate-only needs --initial: the weights that are calibrated.")
+    for name in ("calibrate_only", "keep_initial"):
+        if getattr(args, name) and args.initial is None:
+            parser.error(f"--{name.replace('_', '-')} needs --initial: the weights that are meant.")
     return args
 
 
@@ -145,6 +166,8 @@ def make_card(args, regressor, sources, figures):
         f"python benchmarks/train_weights.py --family {args.family} --architecture "
         f"{args.architecture} --minutes {args.minutes:g} --seed {args.seed} --data DIR"
     ) + (f" --initial {Path(args.initial).stem}" if args.initial else "")
+    if args.keep_initial:
+        command += f" --keep-initial {args.keep_initial:g}"
     return {
         "weight_version": 1,
         "name": f"{args.family}{args.suffix}",
