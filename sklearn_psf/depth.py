@@ -93,8 +93,8 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
     The standard deviations are those of the comparison, or those of the regressor, propagated; with
     "surface" they hold how far surfaces through parts of the windows differ. On planes of other
     textures (``benchmarks/table_3_1.py``) the error was within one and two standard deviations in
-    74 and 93 % of the windows, without smoothing in 62 and 85 %; with ``spectra=False``, which does
-    not know what all windows of an image have in common, in 33 and 56 %.
+    81 and 98 % of the windows, without smoothing in 63 and 86 %; with ``spectra=False``, which does
+    not know what all windows of an image have in common, in 30 and 54 %.
 
     References
     ----------
