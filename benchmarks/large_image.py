@@ -55,7 +55,7 @@ def main(arguments=None):
 
 def parse_arguments(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=2048, help="16384 takes hours")
+    parser.add_argument("--size", type=int, default=2048, help="16384 takes an hour")
     parser.add_argument("--chunk-size", type=int, default=1024)
     parser.add_argument("--n-iter", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2, help="processes; 0: threads of this one")
