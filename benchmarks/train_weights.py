@@ -164,7 +164,8 @@ def calibrate(regressor, unseen, seen, n_seen=128):
 def make_card(args, regressor, sources, figures):
     command = (
         f"python benchmarks/train_weights.py --family {args.family} --architecture "
-        f"{args.architecture} --minutes {args.minutes:g} --seed {args.seed} --data DIR"
+        f"{args.architecture} --minutes {args.minutes:g} --learning-rate {args.learning_rate:g} "
+        f"--seed {args.seed} --data DIR"
     ) + (f" --initial {Path(args.initial).stem}" if args.initial else "")
     if args.keep_initial:
         command += f" --keep-initial {args.keep_initial:g}"

@@ -339,35 +339,43 @@ class AstigmaticDepthEstimator(RegressorMixin, BaseEstimator):
         if X.model["name"] == "zernike-3":
             calibration |= self._fit_lens(X, used, depths)
         if depths is None:
-            half = X.psf_model.bounds[0, 1]
-            reading = np.array([-half, half])
-            depth = np.asarray(X.optics.waves_to_micrometres(reading))
-            warnings.warn(
-                "Uncalibrated: depths are the paraxial defocus of the optics"
-                + ("" if self.axis is not None else ", and their sign is a guess")
-                + ". Give known depths y to calibrate.",
-                UserWarning,
-                stacklevel=3,
-            )
-            compared = reading if self._compares(X) else None
-            return calibration | {"depth": depth, "reading": reading, "compared": compared}
+            return calibration | self._paraxial_curve(X)
         signed, std = self._read(X, calibration["axis"])
         kind = "linear" if self.method == "product" else self.curve
         knots = fit_curve(depths, signed[used], std[used], kind)
         error = apply_curve(*knots, signed[used], std[used])[0] - depths
-        calibration |= {"depth": knots[0], "reading": knots[1], "compared": None}
+        calibration |= {"depth": knots[0], "reading": knots[1]}
         calibration["rms_error"] = float(np.sqrt(np.mean(error**2)))
+        return calibration | {"compared": self._compared_readings(X, used, depths, calibration)}
+
+    def _paraxial_curve(self, X):
+        """The curve by the optics alone, and a warning."""
+        warnings.warn(
+            "Uncalibrated: depths are the paraxial defocus of the optics"
+            + ("" if self.axis is not None else ", and their sign is a guess")
+            + ". Give known depths y to calibrate.",
+            UserWarning,
+            stacklevel=4,
+        )
+        half = X.psf_model.bounds[0, 1]
+        reading = np.array([-half, half])
+        depth = np.asarray(X.optics.waves_to_micrometres(reading))
+        compared = reading if self._compares(X) else None
+        return {"depth": depth, "reading": reading, "compared": compared}
+
+    def _compared_readings(self, X, used, depths, calibration):
+        """Readings of compared windows at the knots; None if too few depths were compared."""
         signed, std, reach = self._compare(X, used, calibration)
         also = np.isfinite(reach)[:, np.newaxis, np.newaxis] & used
-        if also.any() and np.ptp(depths[also[used]]) > 0.5 * np.ptp(depths):
-            knots = fit_curve(depths[also[used]], signed[also], std[also], kind)
-            compared = np.interp(calibration["depth"], *knots)
-            if X.optics is not None:
-                theory = X.optics.micrometres_to_waves(calibration["depth"])
-                n_images = also.any((1, 2)).sum()
-                compared = compared * scale_by_optics(compared, theory, n_images)
-            calibration["compared"] = compared
-        return calibration
+        known = depths[also[used]]
+        if not also.any() or np.ptp(known) <= 0.5 * np.ptp(depths):
+            return None
+        knots = fit_curve(known, signed[also], std[also], self.curve)
+        readings = np.interp(calibration["depth"], *knots)
+        if X.optics is None:
+            return readings
+        theory = X.optics.micrometres_to_waves(calibration["depth"])
+        return readings * scale_by_optics(readings, theory, also.any((1, 2)).sum())
 
     def _fit_lens(self, X, used, depths):
         """Strength and axis of the lens from the readings, then from the spectra of windows."""

@@ -29,6 +29,17 @@ def dot_error(operator, seed=0, batch=()):
     return float(abs(left - right) / abs(left))
 
 
+def assert_same_map(operator, other, rtol):
+    """Forward and adjoint of both agree on a random field and image."""
+    x = torch.rand(operator.field_shape, dtype=torch.float64)
+    y = torch.rand(operator.shape, dtype=torch.float64)
+    for a, b in (
+        (operator.forward(x), other.forward(x)),
+        (operator.adjoint(y), other.adjoint(y)),
+    ):
+        assert (a - b).norm() <= rtol * b.norm()
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("shape", "kernel"), SIZES)
 def test_adjoint_is_exact(shape, kernel, dtype):
