@@ -9,22 +9,22 @@ from tqdm.auto import tqdm
 
 from ._image_psfs import check_psf, draw_deviates, local_psfs, moved_parameters, possible_psfs
 from ._psf_map import PSFMap
-from ._regularisation import LAMBDAS, choose_setting, simulated_snr
+from ._regularisation import hold_out, prediction_likelihood
+from ._regularisation_choice import Photograph, choose_regularisation
 from ._validation import check_bool, check_choice, check_device, check_images, check_number
 from .metrics import snr
 from .operators import ORDERS, WINDOWS, central_block, split_blocks
 from .optics import estimate_noise
-from .richardson_lucy import poisson_log_likelihood, richardson_lucy
+from .richardson_lucy import richardson_lucy
 
 __all__ = ["TVRLDeconvolver"]
 
-# Share of the photons that score() restores from; the rest are held out to be predicted.
-_TRAINING_SHARE = 0.9
 _METHODS = ("auto", "tiles", "modes")
-# "auto": what it starts from, how long an image is iterated, and how much of it, pixels.
-_START, _ITERATIONS = 0.004, 40
-_MOST_ITERATIONS = 60
+# "auto": how much of an image it looks at, pixels, and what serves where there is nothing to see.
 _CHOICE_SIZE = 384
+_LAMBDA_TV, _ITERATIONS = 0.004, 40
+# Fitted attributes that only "auto" leaves.
+_CHOSEN_BY = ("lambdas_", "simulated_snr_", "held_out_likelihood_", "criterion_")
 _NO_PSF = (
     "X is plain images and psf=None, so there is no PSF to restore with. Pass a PSFMap (in a "
     "Pipeline, put SpatialPSFMapper before TVRLDeconvolver), or set psf= to the PSF."
@@ -52,10 +52,12 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
     lambda_tv : float or "auto", default=0.004
         Weight of the total variation, dimensionless; its best value falls with the photon count
         and rises with the error of the PSFs. "auto" lets `fit` choose it for all its images, by
-        restoring simulated images like them (see Notes).
+        restoring simulated images like them and, where the PSFs are known, by predicting some of
+        their photons (see Notes).
     n_iter : int or "auto", default=40
         Number of iterations. "auto" lets `fit` choose the smallest, up to 60, with which the
-        simulated images are restored within 0.02 dB of the best.
+        simulated images are restored within 0.02 dB of the best; but with ``lambda_tv="auto"`` and
+        known PSFs it is 60: with a weight that fits, further iterations do no harm.
     accelerate : bool, default=True
         Whether to extrapolate along successive iterates; 20 such iterations reach what takes
         about 100 plain ones.
@@ -90,7 +92,8 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
     device : str, torch.device or None, default=None
         Where to compute; None is CUDA if available, else the CPU. Results are NumPy.
     random_state : int, RandomState or None, default=None
-        Seed of the draws (`n_samples`) and of the photons held out by `score`.
+        Seed of the draws (`n_samples`), of the simulated images of "auto", and of the photons held
+        out by "auto" and by `score`.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -105,11 +108,16 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
     n_iter_ : int
         The number of iterations that `transform` uses.
     lambdas_ : ndarray of shape (n_lambdas,)
-        The weights tried; only with "auto".
+        The weights tried; only with "auto". This and the next three are missing where no image has
+        a PSF: the defaults are used.
     simulated_snr_ : ndarray of shape (n_lambdas, n_iter)
         SNR in dB of the simulated images after each iteration, mean over images; only with "auto".
-        `sklearn_psf.plotting.RegularisationDisplay` draws it. Missing where no image has a PSF:
-        the defaults are used.
+    held_out_likelihood_ : ndarray of shape (n_lambdas,)
+        Log-likelihood in nats per pixel of photons that were held out, mean over images; only with
+        ``lambda_tv="auto"`` and known PSFs.
+    criterion_ : ndarray of shape (n_lambdas,)
+        What `lambda_` was chosen to maximise, dB; only with ``lambda_tv="auto"`` and known PSFs.
+        `sklearn_psf.plotting.RegularisationDisplay` draws it.
     restored_std_ : ndarray of shape (n, H, W)
         Standard deviation of the restored images of the last `transform` over draws of the PSF
         parameters, float32; only if ``n_samples > 0``. It holds the uncertainty of the PSF, not
@@ -117,10 +125,19 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    What "auto" does is a parametric bootstrap [3]_: each image is restored once; the result is
-    blurred and photographed again on the computer, with PSFs that the `std` of its map holds
-    possible, and restored with each weight, and there the error is known. Of large images the
-    middle 384 x 384 pixels serve.
+    "auto" looks at its images in two ways. The first is a parametric bootstrap [3]_: each image is
+    restored once; the result is blurred and photographed again on the computer, with PSFs that the
+    `std` of its map holds possible, and restored with each weight, and there the error is known.
+    But a restored sample is smoother than the sample, and asks for too few iterations. The second
+    is the image itself: a tenth of its photons is held out, and predicted from the restoration of
+    the others with each weight. They judge the blurred image, which asks for too little smoothing.
+
+    Where the PSFs are known (`psf` is given, or the map has no `std`), the weight chosen has the
+    highest sum, after the last iteration, of the SNR of the simulated images and 0.1 dB for each
+    nat of the likelihood of the photons held out (of 192 x 192 pixels, where there are more).
+    Where they are not, the simulated images decide alone, on weight and iterations together: a
+    wrong PSF predicts photons best if it is fitted to them. Of large images the middle 384 x 384
+    pixels serve.
 
     Values below `offset` are clipped to it (after the shift by the read noise), because counts
     are not negative. Where no window of an image is valid, the image is returned as it is, with
@@ -213,7 +230,7 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
         self._check_parameters()
         psf = None if self.psf is None else check_psf(self.psf)
         images = self._check_input(X, psf)
-        for name in ("lambdas_", "simulated_snr_"):  # of an earlier fit
+        for name in _CHOSEN_BY:  # of an earlier fit
             vars(self).pop(name, None)
         self.psf_ = psf
         self.image_shape_ = tuple(images.shape[1:])
@@ -296,18 +313,12 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
         with self._progress(len(images)) as bar:
             for i, image in enumerate(images):
                 gain = self._noise_of(image)[0]
-                counts = np.rint(self._to_counts(image) / gain).astype(np.int64)
-                kept = rng.binomial(counts, _TRAINING_SHARE)
-                data = (kept * (gain / _TRAINING_SHARE)).astype(np.float32)
+                data, held_out = hold_out(self._to_counts(image), gain, rng)
                 local = local_psfs(self.psf_, X, i, image.shape)
                 expected = data
                 if local is not None:
                     expected = self._restore(data, local, bar, shared, blurred=True)
-                # a pixel whose every photon was held out must not cost infinitely much
-                mean = np.maximum(expected / gain, 0.5) * (1 - _TRAINING_SHARE)
-                held_out = torch.from_numpy((counts - kept).astype(np.float64))
-                likelihood = poisson_log_likelihood(held_out, torch.from_numpy(mean).double())
-                scores.append(float(likelihood) / image.size)
+                scores.append(prediction_likelihood(held_out, expected, gain))
         return float(np.mean(scores))
 
     def _spread(self, data, one_map, rng, bar):
@@ -322,64 +333,44 @@ class TVRLDeconvolver(TransformerMixin, BaseEstimator):
         return np.sqrt(squares / self.n_samples)
 
     def _choose(self, X, images):
-        """Set `lambda_` and `n_iter_` from restorations of simulated images."""
-        self.lambdas_ = LAMBDAS if _is_auto(self.lambda_tv) else np.array([float(self.lambda_tv)])
-        self.lambda_, self.n_iter_ = (
-            default if _is_auto(value) else value
-            for value, default in ((self.lambda_tv, _START), (self.n_iter, _ITERATIONS))
-        )
-        n_iter = _MOST_ITERATIONS if _is_auto(self.n_iter) else self.n_iter
+        """Set what is "auto", and by what it was chosen."""
+        free_lambda, free_n_iter = _is_auto(self.lambda_tv), _is_auto(self.n_iter)
+        self.lambda_ = _LAMBDA_TV if free_lambda else self.lambda_tv
+        self.n_iter_ = _ITERATIONS if free_n_iter else self.n_iter
         with self._progress(len(images)) as bar:
-            table = self._simulated_snr(X, images, n_iter, bar)
-            if table is not None and not _START / 3 < self._set_choice(table) < 3 * _START:
-                # The simulated sample resembles the real one more if it was restored better.
-                bar.reset(len(images))
-                self._set_choice(self._simulated_snr(X, images, n_iter, bar))
+            choice = choose_regularisation(
+                lambda rng: self._photographs(X, images, rng, bar),
+                lambda_tv=None if free_lambda else self.lambda_tv,
+                n_iter=None if free_n_iter else self.n_iter,
+                accelerate=self.accelerate,
+                random_state=self.random_state,
+            )
+        if choice is None:
+            return
+        self.lambda_, self.n_iter_ = choice.lambda_tv, choice.n_iter
+        for name in _CHOSEN_BY:
+            if (value := getattr(choice, name.removesuffix("_"))) is not None:
+                setattr(self, name, value)
 
-    def _set_choice(self, table):
-        """Store a table of SNR and what it says is best; return the weight."""
-        self.simulated_snr_ = table
-        row, n_iter = choose_setting(table if _is_auto(self.n_iter) else table[:, -1:])
-        if _is_auto(self.n_iter):
-            self.n_iter_ = n_iter
-        if _is_auto(self.lambda_tv):
-            self.lambda_ = float(self.lambdas_[row])
-        return self.lambda_ if _is_auto(self.lambda_tv) else _START
-
-    def _simulated_snr(self, X, images, n_iter, bar):
-        """Mean table over the images whose PSF is known, starting from `lambda_`; else None."""
-        rng = check_random_state(self.random_state)
-        start = self.lambda_ if _is_auto(self.lambda_tv) else _START
-        tables = []
+    def _photographs(self, X, images, rng, bar):
+        """Yield the middle of the images whose PSF is known, with what blurred it."""
+        bar.reset(len(images))
         for i, image in enumerate(images):
             local = local_psfs(self.psf_, X, i, image.shape)
             if local is not None:
-                tables += self._tables_of(X, i, image, local, start, n_iter, rng)
+                block = central_block(image.shape, _CHOICE_SIZE)
+                operator = local.crop(self.rtol).operator(block, **self._options())
+                gain, read_noise = self._noise_of(image)
+                yield Photograph(
+                    image=self._to_counts(image)[block.outer],
+                    operator=operator,
+                    possible=self._other_operators(X, i, operator, block, rng),
+                    gain=gain,
+                    # A read noise that was given is in the shift, which makes Poisson noise of it.
+                    read_noise=read_noise if self.read_noise is None else 0.0,
+                    background=float(self.background + self._shift()),
+                )
             bar.update(1)
-        return np.mean(tables, 0) if tables else None
-
-    def _tables_of(self, X, i, image, local, start, n_iter, rng):
-        """Simulated SNR of one image, for each of the PSFs that are possible."""
-        block = central_block(image.shape, _CHOICE_SIZE)
-        operator = local.crop(self.rtol).operator(block, **self._options())
-        gain, read_noise = self._noise_of(image)
-        return [
-            simulated_snr(
-                self._to_counts(image)[block.outer],
-                operator,
-                self.lambdas_,
-                n_iter,
-                gain=gain,
-                # A read noise that was given is in the shift, which makes Poisson noise of it.
-                read_noise=read_noise if self.read_noise is None else 0.0,
-                background=float(self.background + self._shift()),
-                start=start,
-                truth_operator=truth_operator,
-                accelerate=self.accelerate,
-                random_state=rng,
-            )
-            for truth_operator in self._other_operators(X, i, operator, block, rng)
-        ]
 
     def _other_operators(self, X, i, operator, block, rng):
         """Operators of PSFs that the map holds possible, on the same field; None for its own."""

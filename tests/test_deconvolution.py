@@ -309,14 +309,18 @@ def test_auto_finds_a_weight_nearly_as_good_as_the_best(noisy_gaussian):
     auto = TVRLDeconvolver(psf=psf, lambda_tv="auto", gain=1, random_state=0).fit(blurred)
     assert auto.lambda_ in auto.lambdas_ and auto.n_iter_ == 40
     assert auto.simulated_snr_.shape == (len(auto.lambdas_), 40)
+    assert auto.held_out_likelihood_.shape == auto.criterion_.shape == auto.lambdas_.shape
+    assert auto.lambda_ == auto.lambdas_[np.argmax(auto.criterion_)]
     scores = [
         TVRLDeconvolver(psf=psf, lambda_tv=weight).fit(blurred).score(blurred, sharp)
         for weight in auto.lambdas_
     ]
     assert max(scores) - min(scores) > 0.6  # it matters
     assert auto.score(blurred, sharp) > max(scores) - 0.3
-    again = clone(auto).fit(blurred)
-    assert again.lambda_ == auto.lambda_
+    assert not hasattr(clone(auto), "held_out_likelihood_")
+    assert joblib.hash(clone(auto).fit(blurred)) == joblib.hash(auto)
+    other = clone(auto).set_params(random_state=1).fit(blurred)
+    assert (other.held_out_likelihood_ != auto.held_out_likelihood_).all()
     # fit chooses, transform only uses
     np.testing.assert_array_equal(
         auto.transform(blurred[:1]),
@@ -324,11 +328,21 @@ def test_auto_finds_a_weight_nearly_as_good_as_the_best(noisy_gaussian):
     )
 
 
+def test_auto_iterates_its_own_weight_longest(noisy_gaussian):
+    blurred, sharp, psf = noisy_gaussian
+    auto = TVRLDeconvolver(psf=psf, lambda_tv="auto", n_iter="auto", gain=1, random_state=0)
+    auto.fit(blurred)
+    assert auto.n_iter_ == 60 and auto.simulated_snr_.shape == (len(auto.lambdas_), 60)
+    shorter = TVRLDeconvolver(psf=psf, lambda_tv=auto.lambda_, n_iter=20).fit(blurred)
+    assert auto.score(blurred, sharp) > shorter.score(blurred, sharp) - 0.1
+
+
 def test_auto_stops_before_the_noise_is_restored(noisy_gaussian):
     blurred, sharp, psf = noisy_gaussian
     auto = TVRLDeconvolver(psf=psf, lambda_tv=0.0, n_iter="auto", gain=1, random_state=0)
     auto.fit(blurred)
     assert auto.lambda_ == 0 and auto.simulated_snr_.shape == (1, 60)
+    assert not hasattr(auto, "held_out_likelihood_") and not hasattr(auto, "criterion_")
     scores = {
         n: TVRLDeconvolver(psf=psf, lambda_tv=0.0, n_iter=n).fit(blurred).score(blurred, sharp)
         for n in (3, 6, 9, 12, 16, 20, 60)
@@ -341,30 +355,56 @@ def test_auto_stops_before_the_noise_is_restored(noisy_gaussian):
 def test_auto_regularises_more_where_the_psf_is_uncertain(blurred_map):
     maps, _ = blurred_map
     one = maps[0]
-    weights = [
-        TVRLDeconvolver(lambda_tv="auto", gain=1, n_iter=20, random_state=0)
-        .fit(focus_map(one.images, 0.5 * np.ones(4), std))
-        .lambda_
+    known, uncertain = (
+        TVRLDeconvolver(lambda_tv="auto", gain=1, n_iter=20, random_state=0).fit(
+            focus_map(one.images, 0.5 * np.ones(4), std)
+        )
         for std in (0.0, 0.4)
-    ]
-    assert weights[1] > 2 * weights[0]
+    )
+    assert uncertain.lambda_ > 2 * known.lambda_
+    # photons are predicted best by whatever fits them, so they have a say on known PSFs only
+    assert hasattr(known, "held_out_likelihood_")
+    assert not hasattr(uncertain, "held_out_likelihood_")
 
 
 def test_auto_counts_a_known_read_noise_once(noisy_gaussian, monkeypatch):
     blurred, _, psf = noisy_gaussian
     seen = []
 
-    def note(image, operator, lambdas, n_iter, **settings):
-        seen.append(settings)
-        return np.zeros((len(lambdas), n_iter))
+    def note(shape):
+        def note(image, operator, lambdas, n_iter, **settings):
+            seen.append((image, settings))
+            return np.zeros((len(lambdas), n_iter)[:shape])
 
-    monkeypatch.setattr("sklearn_psf.deconvolution.simulated_snr", note)
+        return note
+
+    choice = "sklearn_psf._regularisation_choice"
+    monkeypatch.setattr(f"{choice}.simulated_snr", note(2))
+    monkeypatch.setattr(f"{choice}.held_out_likelihood", note(1))
     options = {"psf": psf, "lambda_tv": "auto", "gain": 2.0}
     TVRLDeconvolver(read_noise=3.0, **options).fit(blurred[:1])
     # in the background, as Poisson noise: 3^2 electrons are 18 grey values
-    assert (seen[0]["background"], seen[0]["read_noise"]) == (18.0, 0.0)
+    (image, simulated), (same, held_out) = seen[:2]
+    assert (simulated["background"], simulated["read_noise"]) == (18.0, 0.0)
+    assert (held_out["background"], held_out["gain"]) == (18.0, 2.0)
+    np.testing.assert_array_equal(image, blurred[0] + 18)
+    np.testing.assert_array_equal(same, image)
     TVRLDeconvolver(**options).fit(blurred[:1])
-    assert seen[-1]["background"] == 0
+    assert seen[-1][1]["background"] == 0
+
+
+def test_auto_predicts_photons_as_score_does(noisy_gaussian):
+    blurred, _, psf = noisy_gaussian
+    options = {"psf": psf, "gain": 2.0, "offset": 30.0, "background": 5.0, "read_noise": 2.0}
+    X = 2 * blurred + 35
+    auto = TVRLDeconvolver(lambda_tv="auto", n_iter=20, random_state=0, **options).fit(X)
+    for weight, nats in list(zip(auto.lambdas_, auto.held_out_likelihood_, strict=True))[::3]:
+        by_score = [
+            TVRLDeconvolver(lambda_tv=weight, n_iter=20, random_state=k, **options).fit(X).score(X)
+            for k in range(3)
+        ]
+        # other photons were held out, and not more of them
+        assert nats == pytest.approx(np.mean(by_score), abs=0.03)
 
 
 def test_auto_without_a_psf_to_choose_by(blurred_map):
@@ -378,7 +418,8 @@ def test_auto_without_a_psf_to_choose_by(blurred_map):
         restored = deconv.fit_transform(unknown)
     # other images may follow: nothing was learnt, so the defaults serve
     assert (deconv.lambda_, deconv.n_iter_) == (0.004, 40)
-    assert not hasattr(deconv, "simulated_snr_")
+    for name in ("lambdas_", "simulated_snr_", "held_out_likelihood_", "criterion_"):
+        assert not hasattr(deconv, name)
     np.testing.assert_array_equal(restored, maps.images.astype(np.float32))
 
 
@@ -387,8 +428,10 @@ def test_nothing_of_an_earlier_choice_remains(noisy_gaussian):
     deconv = TVRLDeconvolver(psf=psf, lambda_tv="auto", n_iter=3, gain=1, random_state=0)
     deconv.fit(blurred[:1, :40, :40])
     assert deconv.simulated_snr_.shape == (len(deconv.lambdas_), 3)
+    names = ("lambdas_", "simulated_snr_", "held_out_likelihood_", "criterion_")
+    assert all(hasattr(deconv, name) for name in names)
     deconv.set_params(lambda_tv=0.01).fit(blurred[:1])
-    assert not hasattr(deconv, "simulated_snr_") and not hasattr(deconv, "lambdas_")
+    assert not any(hasattr(deconv, name) for name in names)
 
 
 def test_held_out_score_prefers_the_right_psf(blurred_map):

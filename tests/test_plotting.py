@@ -202,12 +202,30 @@ def test_the_choice_of_the_regularisation_is_marked():
     image = np.random.default_rng(0).poisson(50, (1, 64, 64))
     deconv = TVRLDeconvolver(psf=np.ones((3, 3)), lambda_tv="auto", n_iter=6, random_state=0)
     display = RegularisationDisplay.from_estimator(deconv.fit(image))
-    assert [line.get_label() for line in display.lines_] == ["5 iterations", "6 iterations"]
+    labels = [line.get_label() for line in display.lines_]
+    assert labels == ["5 iterations", "6 iterations", "with photons held out"]
     np.testing.assert_allclose(display.lines_[1].get_ydata(), deconv.simulated_snr_[:, 5])
+    np.testing.assert_allclose(display.lines_[2].get_ydata(), deconv.criterion_)
     (star,) = [line for line in display.ax_.lines if line.get_label() == "chosen"]
     assert star.get_xdata() == [deconv.lambda_]
+    # in view, on top of the curve that decides
+    assert star.get_ydata() == [deconv.criterion_.max()]
+    low, high = display.ax_.get_ylim()
+    assert low < deconv.criterion_.max() < high
     with pytest.raises(ValueError, match="must have been fitted with lambda_tv=.auto."):
         RegularisationDisplay.from_estimator(TVRLDeconvolver(psf=np.ones((3, 3))).fit(image))
+
+
+def test_the_choice_of_the_iterations_is_marked():
+    image = np.random.default_rng(0).poisson(50, (1, 64, 64))
+    deconv = TVRLDeconvolver(psf=np.ones((3, 3)), lambda_tv=0.0, n_iter="auto", random_state=0)
+    display = RegularisationDisplay.from_estimator(deconv.fit(image))
+    (line,) = display.lines_
+    np.testing.assert_allclose(line.get_ydata(), deconv.simulated_snr_[0])
+    np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 61))
+    (star,) = [line for line in display.ax_.lines if line.get_label() == "chosen"]
+    assert star.get_xdata() == [deconv.n_iter_]
+    assert display.ax_.get_xlabel() == "iterations"
 
 
 def test_missing_matplotlib_is_named(monkeypatch):
