@@ -34,7 +34,7 @@ from torch import nn
 from weights_accuracy import FAMILIES
 
 from sklearn_psf.networks import build_network, spectra, train_network
-from sklearn_psf.networks.modules import Compact
+from sklearn_psf.networks.compact import Compact
 from sklearn_psf.networks.polar import PolarNetwork
 from sklearn_psf.networks.reading import read_patches
 from sklearn_psf.optics import make_psf_model

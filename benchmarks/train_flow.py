@@ -1,11 +1,12 @@
 """Train, evaluate and export the weights "motion" of the flow estimator, in two stages.
 
-    python benchmarks/train_flow.py --minutes 30 90 --data DIR [--resume]
+    python benchmarks/train_flow.py --minutes 75 60 --data DIR [--resume]
 
-The first stage reads patches of one motion by their power spectra alone, which teaches the spectral
-branch of the network many more motions in the same time than whole scenes would; the second trains
-the whole network on scenes, from there. `--data` is as in train_weights.py: images are split by
-source repository, never by image. An interrupted training goes on with `--resume`.
+The first stage reads patches of one motion, many more in the same time than there would be scenes;
+it starts from the weights "zernike-3", which know texture from blur. The second trains what finds
+the borders of motions, on scenes, around this reader of windows. `--data` is as in
+train_weights.py: images are split by source repository, never by image. An interrupted training
+goes on with `--resume`.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from weights_accuracy import CALIBRATION_REPOSITORIES, TEST_REPOSITORIES
 
 from sklearn_psf import BlurFlowEstimator, PSFParameterRegressor
 from sklearn_psf.metrics import align_sense, flow_r2, sense_accuracy
-from sklearn_psf.networks import build_network, save_weights
+from sklearn_psf.networks import load_pretrained, save_weights
 from sklearn_psf.optics import make_psf_model
 from sklearn_psf.simulation import MotionStream, make_particles
 
@@ -34,7 +35,7 @@ def main():
     train, calibration, test, sources = load_images(args.data, args.seed)
     train = [*draw_particles(300, args.seed), *train]
     model = make_psf_model("motion")
-    checkpoints = [args.output / f"motion-{stage}.checkpoint" for stage in ("spectra", "scenes")]
+    checkpoints = [args.output / f"motion-{stage}.checkpoint" for stage in ("patches", "scenes")]
     for checkpoint in checkpoints:
         if checkpoint.exists() and not args.resume:
             raise SystemExit(f"{checkpoint} exists: pass --resume to go on, or remove it.")
@@ -43,10 +44,11 @@ def main():
     history, initial = {}, args.initial
     if initial is None:
         reader = PSFParameterRegressor(
-            architecture="windows", n_patches=19200, max_minutes=args.minutes[0],
+            architecture="compact-directed", initial_weights=load_pretrained("zernike-3")[0],
+            n_patches=19200, max_minutes=args.minutes[0], learning_rate=args.learning_rate,
             checkpoint=checkpoints[0], **options,
         ).fit(train)  # fmt: skip
-        history["spectra"], initial = reader.history_, with_spectra(model, reader.state_)
+        history["patches"], initial = reader.history_, reader.state_
     flow = BlurFlowEstimator(
         initial_weights=initial, image_size=args.image_size,
         batch_size=args.batch_size, n_images=100 * args.batch_size, max_minutes=args.minutes[1],
@@ -67,9 +69,9 @@ def parse_arguments():
     parser.add_argument("--data", type=Path, help="folder of sharp images with a SOURCES.csv")
     parser.add_argument("--initial", help="weights to start the second stage from, by name or path")
     parser.add_argument("--output", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--minutes", type=float, nargs=2, default=[30.0, 90.0])
-    parser.add_argument("--image-size", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=24)
+    parser.add_argument("--minutes", type=float, nargs=2, default=[75.0, 60.0])
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--batch-size", type=int, default=12)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -90,14 +92,6 @@ def draw_particles(n, seed):
         )
         for _ in range(n)
     ]
-
-
-def with_spectra(model, reader):
-    """A fresh state of the whole network with the spectral branch of a reader of patches."""
-    state = build_network("unet", model.n_encoded, seed=0).state_dict()
-    state = {name: value.numpy() for name, value in state.items()}
-    state |= {name: value for name, value in reader.items() if ".spectra." in name}
-    return state
 
 
 def scenes(model, images, seed, n):
@@ -137,13 +131,14 @@ def make_card(args, flow, history, sources, figures):
         "psf_model": flow.psf_model_.settings,
         "architecture": flow.architecture_,
         "patch_size": args.image_size,
-        "normalisation": "mean 0 and standard deviation 1 within 65 pixels around each pixel",
+        "normalisation": "mean 0 and standard deviation 1 within 65 pixels around each pixel, and "
+        "of each window of 128 pixels",
         "std_scale": flow.std_scale_.tolist(),
         "training": {
             "command": command,
             "seed": args.seed,
             "minutes": [rows[-1]["minutes"] for rows in history.values()],
-            "patches": history["spectra"][-1]["batches"] * 64 if "spectra" in history else 0,
+            "patches": history["patches"][-1]["batches"] * 64 if "patches" in history else 0,
             "scenes": history["scenes"][-1]["batches"] * args.batch_size,
             "sources": [*sources, {"source": "procedural particles", "images": 300}],
             "calibration_sources": [*CALIBRATION_REPOSITORIES, "procedural particles"],

@@ -33,6 +33,7 @@ from sklearn_psf.simulation import (
     make_textures,
 )
 
+CONTEXTS = (192, 256)  # pixels of larger patches, which are read in windows
 CALIBRATED_ON = ["those of the training", *CALIBRATION_REPOSITORIES]
 
 
@@ -49,15 +50,23 @@ def main():
         if args.keep_initial:
             regressor = mix_with_initial(regressor, args)
     calibrate(regressor, calibration, train)
-    figures = evaluate(regressor, test)
+    figures, scales = evaluate(regressor, test), {}
+    for size in CONTEXTS if regressor.architecture_ == "compact" else ():
+        wide = copy.copy(regressor)
+        wide.patch_size_ = size
+        calibrate(wide, calibration, train)
+        scales[str(size)] = wide.std_scale_.tolist()
+        for name, rows in evaluate(wide, test).items():
+            figures[f"{name}, patches of {size} pixels"] = rows
     print(json.dumps(figures, indent=1))
     if args.calibrate_only:
         card = load_pretrained(args.initial)[1] | {"std_scale": regressor.std_scale_.tolist()}
         card["weight_version"] += 1
+        card["std_scales"] = scales
         card["training"] = card["training"] | {"calibration_sources": CALIBRATED_ON}
         card["test"] = card["test"] | {"figures": figures}
     else:
-        card = make_card(args, regressor, sources, figures)
+        card = make_card(args, regressor, sources, figures) | {"std_scales": scales}
     path = args.output / f"{args.family}{args.suffix}.safetensors"
     save_weights(regressor.state_, card, path)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
@@ -156,6 +165,7 @@ def calibrate(regressor, unseen, seen, n_seen=128):
         2000,
         psf_model=regressor.psf_model_,
         camera=CAMERA,
+        patch_size=regressor.patch_size_,
         random_state=1,
     )
     regressor.calibrate(X, y)

@@ -39,19 +39,22 @@ def main():
     parser.add_argument("--data", type=Path, help="folder of sharp images with a SOURCES.csv")
     parser.add_argument("--families", nargs="+", default=FAMILIES)
     parser.add_argument("--patches", type=int, default=2000)
+    parser.add_argument("--patch-size", type=int, help="pixels; that of the weights, or larger")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
     torch.set_num_threads(1)
     images = held_out_images(args.data)
     figures = {}
     for family in args.families:
-        regressor = PSFParameterRegressor(pretrained=family).fit(images)
+        regressor = PSFParameterRegressor(pretrained=family, patch_size=args.patch_size)
+        regressor.fit(images)
         figures[family] = evaluate(regressor, images, args.patches)
         for variant, row in figures[family].items():
             print(f"{family:11} {variant:11} R2 {row['r2_mean']:.3f}  {row['r2']}", flush=True)
     if args.output is not None:
         record = describe_run("weights_accuracy.py")
-        record |= {"images": len(images), "patches": args.patches, "families": figures}
+        record |= {"images": len(images), "patches": args.patches, "patch_size": args.patch_size}
+        record |= {"families": figures}
         args.output.write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -96,7 +99,12 @@ def evaluate(regressor, images, n_patches=2000):
     }
     for name, sharp in variants.items():
         X, y = make_blurred_patches(
-            sharp, n_patches, psf_model=regressor.psf_model_, camera=CAMERA, random_state=2
+            sharp,
+            n_patches,
+            psf_model=regressor.psf_model_,
+            camera=CAMERA,
+            patch_size=regressor.patch_size_,
+            random_state=2,
         )
         p, std, invalid = regressor.predict_all(X)[:3]
         valid = ~np.isnan(y).any(1)

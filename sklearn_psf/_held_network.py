@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ._validation import check_device, check_number
-from .networks import build_network, load_pretrained, train_network
+from .networks import READERS, build_network, load_pretrained, train_network
 from .networks.modules import load_initial_weights
 from .optics import Camera, PSFModel, make_psf_model
 
@@ -44,7 +44,8 @@ class HeldNetworkMixin:
         """Return family, card and state from the weights and the parameters that must agree.
 
         Parameters in `must_agree` belong to the family or to the data: a training may start from
-        weights that differ in them, pretrained weights may not. The architecture always agrees.
+        weights that differ in them, pretrained weights may not. The architecture always agrees, but
+        that a network of whole images may start from one that reads patches.
         """
         card, state, model = {}, None, self.psf_model
         if self.pretrained is not None:
@@ -54,7 +55,10 @@ class HeldNetworkMixin:
             state = self.initial_weights
         elif self.initial_weights is not None:
             state, card = load_pretrained(self.initial_weights)
-            self._check_agreement(self.initial_weights, card, ("architecture",))
+            if card["architecture"] == READERS.get(self.architecture):
+                card = {"psf_model": card["psf_model"]}  # those of the part that reads patches
+            else:
+                self._check_agreement(self.initial_weights, card, ("architecture",))
         if card and (model is None or self.pretrained is not None):
             model = make_psf_model(**card["psf_model"])
         elif not isinstance(model, PSFModel):

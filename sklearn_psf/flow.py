@@ -52,7 +52,8 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
     pretrained : str, Path or None
         "motion", or the path of a .safetensors file. `fit` then only validates.
     initial_weights : str, Path, dict or None
-        Where a training starts.
+        Where a training starts: weights of such a network, or of a "compact-directed" one that
+        reads patches of one motion. Their reader of windows stays as it is.
     image_size : int, default=192
         Height and width of the scenes that a training draws, pixels; a multiple of 32.
     camera : Camera or None
@@ -90,7 +91,7 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
     psf_model_ : PSFModel
         The family.
     architecture_ : str
-        "unet".
+        "unet-directed".
     state_ : dict of str to ndarray
         Weights.
     std_scale_ : ndarray of shape (4,)
@@ -120,7 +121,7 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
     (1, 4, 128, 160)
     """
 
-    architecture = "unet"  # the only one; the weights' card must agree
+    architecture = "unet-directed"  # the only one; the weights' card must agree
 
     def __init__(
         self,
@@ -378,16 +379,16 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         self._train(model, state, batches, sample, len(train), validation, rng)
 
     def _train(self, model, state, batches, sample, n_images, validation, rng):
-        network = self._new_network("unet", model, state, rng, self.batch_size >= 8)
+        network = self._new_network(self.architecture, model, state, rng, self.batch_size >= 8)
 
         def evaluate(state):
-            self._store_network(model, "unet", state)
+            self._store_network(model, self.architecture, state)
             return self._score_squares(*validation)
 
         n_batches = max(1, n_images // self.batch_size)
         evaluate = evaluate if len(validation[0]) else None
         state = self._run_training(network, batches, sample, n_batches, evaluate)
-        self._store_network(model, "unet", state)
+        self._store_network(model, self.architecture, state)
         self._calibrate(*validation)
 
     def _read_squares(self, X):

@@ -38,7 +38,9 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
     stride : int, default=64
         Step between windows, pixels (of the network's sampling, if `optics` resamples the image).
     method : {"sliding", "dense"}, default="sliding"
-        "dense" asks a fully convolutional regressor for the whole map at once (`predict_map`).
+        "dense" asks a fully convolutional regressor, such as one with the weights
+        "zernike-3-dense", for the whole map at once (`predict_map`): many times faster where
+        windows would overlap, and up to the border of the image.
     optics : Optics or None
         Resamples the images to the sampling that the network was trained at, so that waves are
         waves of this microscope, and gives micrometres. Without it the scale is relative: blur is
@@ -65,7 +67,8 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    The map of an image of height H has ``floor((H - patch_size) / stride) + 1`` rows.
+    The map of an image of height H has ``floor((H - patch_size) / stride) + 1`` rows, a "dense" one
+    ``floor(H / stride)``.
 
     The standard deviations are those of the single readings, widened where a window was filled.
     Smoothing makes the map better than they say; by how much depends on how far the readings of
@@ -166,7 +169,9 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
         X = check_images(X)
         self._check_size(X)
         shape = self._working_shape(X.shape[1:])
-        grid = [np.arange(0, n - self.patch_size_ + 1, self.stride) for n in shape]
+        # What a dense network reads belongs to squares of the stride, what others do to windows.
+        size = self.stride if self.method == "dense" else self.patch_size_
+        grid = [np.arange(0, n - size + 1, self.stride) for n in shape]
         parts = []
         total = len(X) * len(grid[0]) * len(grid[1])
         with tqdm(total=total, disable=not self.verbose, desc="PSF map", unit="PSF") as bar:
@@ -174,7 +179,7 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
                 parts.append(self._map_one(self._resampled(image, shape), grid, bar))
         parameters, std, invalid = (np.stack(part) for part in zip(*parts, strict=True))
         centres = [
-            (start + self.patch_size_ / 2) * n / m - 0.5
+            (start + size / 2) * n / m - 0.5
             for start, n, m in zip(grid, X.shape[1:], shape, strict=True)
         ]
         return PSFMap(
@@ -244,8 +249,24 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
 
     def _map_one(self, image, grid, bar):
         """Parameters, standard deviations and invalidity of one image's windows."""
-        if self.method == "dense":
-            return self.regressor_.predict_map(image[np.newaxis])
+        corners = [(r, c) for r in grid[0] for c in grid[1]]
+        shape = (len(grid[0]), len(grid[1]))
+        reading = (self._read_dense if self.method == "dense" else self._read_windows)(
+            image, grid, bar
+        )
+        parameters, std = self._regularised(*reading, np.array(corners), shape)
+        return parameters.reshape(*shape, -1), std.reshape(*shape, -1), reading[2].reshape(shape)
+
+    def _read_dense(self, image, grid, bar):
+        """As `_read`, of squares of `stride` pixels."""
+        centres = [starts + (self.stride - 1) / 2 for starts in grid]
+        maps = self.regressor_.predict_map(image[np.newaxis], *centres)
+        n = len(grid[0]) * len(grid[1])
+        bar.update(n)
+        return [part.reshape(n, *part.shape[3:]) for part in maps]
+
+    def _read_windows(self, image, grid, bar):
+        """As `_read`, of windows."""
         size = self.patch_size_
         corners = [(r, c) for r in grid[0] for c in grid[1]]
         parts = []
@@ -254,10 +275,7 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
             patches = np.stack([image[r : r + size, c : c + size] for r, c in block])
             parts.append(self._read(patches))
             bar.update(len(block))
-        reading = [np.concatenate(p) for p in zip(*parts, strict=True)]
-        shape = (len(grid[0]), len(grid[1]))
-        parameters, std = self._regularised(*reading, np.array(corners), shape)
-        return parameters.reshape(*shape, -1), std.reshape(*shape, -1), reading[2].reshape(shape)
+        return [np.concatenate(p) for p in zip(*parts, strict=True)]
 
     def _read(self, patches):
         """Parameters, std, invalidity, encoding and its variance of patches."""

@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ._held_network import HeldNetworkMixin
@@ -17,15 +18,29 @@ from ._validation import (
 )
 from .metrics import parameter_r2
 from .networks import ARCHITECTURES, build_network
-from .networks.reading import angular_difference, fit_std_scale, propagate_std, read_patches
+from .networks.reading import (
+    angular_difference,
+    fit_std_scale,
+    propagate_std,
+    read_image,
+    read_large_patches,
+    read_patches,
+    sample_grid,
+)
 from .networks.training import ArrayBatches, epochs_done
-from .simulation import PatchStream, make_blurred_patches
+from .networks.weights import scale_of_context
+from .simulation import PatchStream, VaryingBlurStream, make_blurred_patches
 
 __all__ = ["PSFParameterRegressor"]
 
 _MIN_PATCH = 32
 _N_VALIDATION = 512
 _N_SCORE = 512
+_MAP_STRIDE = 8  # pixels of the image per pixel of what a "unet" reads
+
+
+def _is_dense(regressor):
+    return getattr(regressor, "architecture_", regressor.architecture) == "unet"
 
 
 class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
@@ -41,8 +56,10 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
     psf_model : str, PSFModel or None
         PSF family, as a name or as made by `sklearn_psf.optics.make_psf_model`. None follows the
         weights, else "zernike-3".
-    architecture : {"compact", "resnet34", "resnext50"} or None
-        Network. None follows the weights, else "compact".
+    architecture : {"compact", "resnet34", "resnext50", "compact-directed", "unet"} or None
+        Network. None follows the weights, else "compact". "unet" reads whole images at once
+        (`predict_map`), and trains on images whose blur varies; start it from the weights of a
+        "compact" network (`initial_weights`), which then reads windows of the image for it.
     pretrained : str, Path or None
         Name of shipped weights (`sklearn_psf.networks.pretrained_names`) or path of a .safetensors
         file. `fit` then only validates.
@@ -52,7 +69,9 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         left out.
     patch_size : int or None
         Height and width of a patch, pixels. None follows the weights or the patches given, else
-        128.
+        128; for "unet", a multiple of 64, else 192. Patches may be larger than those of pretrained
+        weights by multiples of half their size: 256 pixels are then read in nine overlapping
+        windows of 128, which is as much more accurate as the PSF is the same all over the patch.
     camera : Camera or None
         Camera of the patches that a training draws. None varies peak photons from 10^2.5 to 10^4.5
         and read noise from 0 to 5 electrons.
@@ -90,6 +109,8 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         The architecture.
     patch_size_ : int
         Pixels.
+    window_size_ : int
+        Size of the patches that the network itself reads, pixels.
     state_ : dict of str to ndarray
         Weights.
     std_scale_ : ndarray of shape (P,)
@@ -179,11 +200,14 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
             If a parameter or the data are not as described.
         """
         self._check_parameters()
-        model, card, state = self._resolve("zernike-3", ("patch_size", "psf_model"))
+        model, card, state = self._resolve("zernike-3", ("psf_model",))
         if self.pretrained is not None:
+            self.window_size_ = int(card["patch_size"])
+            self.patch_size_ = self._checked_context()
             check_image_list(X)
-            self.patch_size_ = int(card["patch_size"])
             self._store_pretrained(model, card, state)
+            scale = scale_of_context(card, self.patch_size_)
+            self.std_scale_ = np.full(len(model.bounds), scale, dtype=float)
             return self
         if y is None:
             self._fit_sharp(X, model, card, state)
@@ -198,7 +222,7 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, patch_size, patch_size)
-            Patches.
+            Patches; of any size for a "unet", whose reading at their centre is returned.
         return_std : bool
             Whether to return the standard deviations too.
 
@@ -281,6 +305,40 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         y = self._check_targets(y, len(X), self.psf_model_)
         return parameter_r2(y, self.predict(X), periods=self.psf_model_.periods)
 
+    @available_if(_is_dense)
+    def predict_map(self, X, rows=None, columns=None):
+        """Return all that one pass of a "unet" says of whole images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, H, W)
+            Images of any size.
+        rows, columns : array-like of shape (gy,) and (gx,), or None
+            Where to read, pixels; between the squares of 8 pixels that the network reads,
+            encodings are interpolated. None is the centres of these squares.
+
+        Returns
+        -------
+        parameters, std : ndarray of shape (n, gy, gx, P)
+            As `predict`.
+        invalid : ndarray of shape (n, gy, gx)
+            As `predict_invalid`.
+        encoding, variance : ndarray of shape (n, gy, gx, E)
+            Mean and variance in the family's encoding, from which parameters and std come.
+        """
+        check_is_fitted(self)
+        maps = []
+        for image in check_images(X):
+            read = read_image(self._module(), image)
+            places = [(np.arange(n) + 0.5) * self._module().stride - 0.5 for n in read[0].shape[:2]]
+            wanted = [p if w is None else w for p, w in zip(places, (rows, columns), strict=True)]
+            encoding, variance, invalid = (sample_grid(part, places, wanted) for part in read)
+            parameters = self.psf_model_.decode(encoding)
+            std = self._std(*(part.reshape(-1, part.shape[-1]) for part in (encoding, variance)))
+            variance = variance * np.mean(self.std_scale_**2)
+            maps.append((parameters, std.reshape(parameters.shape), invalid, encoding, variance))
+        return tuple(np.stack(part) for part in zip(*maps, strict=True))
+
     def calibrate(self, X, y):
         """Scale the standard deviations to the errors on patches.
 
@@ -311,29 +369,38 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         self._check_training_parameters((("n_patches", 1), ("max_epochs", 1), ("batch_size", 2)))
         check_choice("loss", self.loss, ("nll", "mse"))
         if self.architecture is not None:
-            check_choice("architecture", self.architecture, ARCHITECTURES)
+            check_choice("architecture", self.architecture, (*ARCHITECTURES, "unet"))
         if self.patch_size is not None:
             check_number("patch_size", self.patch_size, low=_MIN_PATCH, integer=True)
+            if self.architecture == "unet" and self.patch_size % 64:
+                raise ValueError(
+                    "patch_size must be a multiple of 64 for architecture 'unet', got "
+                    f"{self.patch_size}."
+                )
         if self.patience is not None:
             check_number("patience", self.patience, low=1, integer=True)
 
+    def _checked_context(self):
+        """Size of the patches that pretrained weights are asked to read."""
+        own = self.window_size_
+        size = own if self.patch_size is None else self.patch_size
+        if size < own or (size - own) % (own // 2) or (size > own and _is_dense(self)):
+            raise ValueError(
+                f"patch_size={size!r} disagrees with the weights {str(self.pretrained)!r}, whose "
+                f"card says {own}: larger ones must be larger by a multiple of {own // 2}, and "
+                "'unet' takes patches of any size anyway."
+            )
+        return int(size)
+
     def _fit_sharp(self, X, model, card, state):
-        patch_size = int(self.patch_size or card.get("patch_size", 128))
+        dense = self.architecture == "unet"
+        patch_size = int(self.patch_size or card.get("patch_size", 192 if dense else 128))
         images = check_image_list(X)
         rng = check_random_state(self.random_state)
         train, valid = self._split_images(images, rng)
         # A training that is resumed goes on with other patches instead of the first ones again.
         seeds = [rng.randint(2**31 - 1), epochs_done(self.checkpoint)]
-        stream = PatchStream(
-            train,
-            psf_model=model,
-            patch_size=patch_size,
-            batch_size=self.batch_size,
-            camera=self.camera,
-            device=self.device,
-            random_state=np.random.RandomState(seeds),
-        )
-        batches = ((X, model.encode(y)) for X, y in stream)
+        batches = self._blurred(train, model, patch_size, np.random.RandomState(seeds))
         validation = make_blurred_patches(
             valid,
             _N_VALIDATION,
@@ -346,6 +413,21 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         sample = model.encode(model.sample(4096, rng))
         network = self._start(model, card, state, rng)
         self._train(network, batches, sample, n_batches, validation, model, patch_size)
+
+    def _blurred(self, images, model, size, random_state):
+        """Endless batches of images and encoded parameters: one PSF each, or a varying one."""
+        options = {
+            "psf_model": model,
+            "batch_size": self.batch_size,
+            "camera": self.camera,
+            "device": self.device,
+            "random_state": random_state,
+        }
+        if self.architecture != "unet":
+            stream = PatchStream(images, patch_size=size, **options)
+            return ((X, model.encode(y)) for X, y in stream)
+        stream = VaryingBlurStream(images, image_size=size, label_stride=_MAP_STRIDE, **options)
+        return ((X, model.encode(y.movedim(1, -1))) for X, y in stream)
 
     def _fit_patches(self, X, y, model, card, state):
         X = check_images(X, min_size=_MIN_PATCH)
@@ -407,7 +489,7 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
             loss=self.loss,
             patience=self.patience,
         )
-        self.patch_size_ = int(patch_size)
+        self.patch_size_ = self.window_size_ = int(patch_size)
         self._store_network(model, architecture, state)
         self.calibrate(*validation)
 
@@ -423,12 +505,15 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = check_images(X)
         size = self.patch_size_
-        if X.shape[1:] != (size, size):
+        if X.shape[1:] != (size, size) and not _is_dense(self):
             raise ValueError(
                 f"Patches of {size} x {size} pixels (patch_size) are expected, got "
                 f"{X.shape[1]} x {X.shape[2]}. Use SpatialPSFMapper for whole images."
             )
-        return read_patches(self._module(), X)
+        if size == self.window_size_ or _is_dense(self):
+            return read_patches(self._module(), X)
+        encoding, *rest = read_large_patches(self._module(), X, self.window_size_)
+        return self.psf_model_.coherent(encoding), *rest
 
     def _std(self, encoding, variance):
         return propagate_std(self.psf_model_, encoding, variance, self.std_scale_)

@@ -366,3 +366,11 @@ def test_speed_regression(little_data, tmp_path, capsys):
     assert rows["peak"]["fraction_of_peak"] == pytest.approx(1)
     assert all(row["gigaflops"] > 0 and row["ms"] > 0 for row in rows.values())
     assert "GTX 1080" in capsys.readouterr().out
+
+
+def test_dense_maps(tmp_path):
+    output = tmp_path / "dense.json"
+    load("dense_maps").main(["--quick", "--output", str(output)])
+    record = json.loads(output.read_text())
+    assert set(record["r2"]) == {"dense", "sliding"} and record["seconds"]["windows"] == 81
+    assert 0 < record["r2"]["dense"]["valid"] <= 1

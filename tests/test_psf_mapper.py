@@ -321,13 +321,19 @@ def test_errors_of_the_regressor_come_through(tiny_weights):
 
 def test_dense_method_asks_for_a_whole_map():
     class Dense(MeanReader):
-        def predict_map(self, images):
-            assert images.shape == (1, 32, 48)
-            return np.full((2, 3, 1), 0.3), np.full((2, 3, 1), 0.1), np.zeros((2, 3))
+        def predict_map(self, images, rows, columns):
+            assert images.shape == (1, 72, 90)
+            focus = np.add.outer(0.001 * rows, 0.002 * columns)[None, ..., None]
+            encoding = self.psf_model_.encode(focus)
+            parts = focus, np.full_like(focus, 0.1), np.zeros(focus.shape[:3])
+            return (*parts, encoding, np.full_like(encoding, 0.01))
 
     mapper = unsmoothed(frozen(Dense()), stride=16, method="dense")
-    maps = mapper.fit_transform(np.ones((2, 32, 48)))
-    assert maps.parameters.shape == (2, 2, 3, 1) and (maps.parameters == 0.3).all()
+    maps = mapper.fit_transform(np.ones((2, 72, 90)))
+    assert maps.parameters.shape == (2, 4, 5, 1)
+    np.testing.assert_array_equal(maps.rows, [7.5, 23.5, 39.5, 55.5])  # squares of the stride
+    expected = np.add.outer(0.001 * maps.rows, 0.002 * maps.columns)
+    np.testing.assert_allclose(maps.parameters[1, ..., 0], expected)
     with pytest.raises(ValueError, match="method='dense' needs .* predict_map"):
         unsmoothed(frozen(), method="dense").fit(np.ones((1, 32, 32)))
 

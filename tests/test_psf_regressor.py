@@ -332,7 +332,7 @@ def test_what_agrees_with_the_weights_may_be_said(tiny_weights, patches):
             "psf_model=.*0.2.* disagrees with the weights .*tiny.safetensors.*0.25",
         ),
         ({"architecture": "resnet34"}, "architecture='resnet34' disagrees .*'compact'"),
-        ({"patch_size": 64}, "patch_size=64 disagrees .*32"),
+        ({"patch_size": 40}, "patch_size=40 disagrees .*32: larger ones .* a multiple of 16"),
         ({"initial_weights": "gaussian-1"}, "pretrained=.* and initial_weights .*only one"),
         ({"initial_weights": {}}, "only one"),
     ],
@@ -340,6 +340,38 @@ def test_what_agrees_with_the_weights_may_be_said(tiny_weights, patches):
 def test_what_disagrees_with_the_weights_is_refused(tiny_weights, patches, settings, match):
     with pytest.raises(ValueError, match=match):
         PSFParameterRegressor(pretrained=tiny_weights, **settings).fit(*patches)
+
+
+def test_larger_patches_are_read_in_windows(tiny_weights, tiny_regressor, sharp):
+    large = PSFParameterRegressor(pretrained=tiny_weights, patch_size=64).fit(sharp)
+    assert (large.patch_size_, large.window_size_) == (64, 32)
+    X, y = make_blurred_patches(sharp, 40, psf_model=FAMILY, patch_size=64, random_state=6)
+    windows = [X[:, r : r + 32, c : c + 32] for r in (0, 16, 32) for c in (0, 16, 32)]
+    read = [tiny_regressor.predict_all(part) for part in windows]
+    low, high = (f([part[0] for part in read], 0) for f in (np.min, np.max))
+    p = large.predict(X)
+    assert ((p >= low - 1e-6) & (p <= high + 1e-6)).all()
+    valid = ~np.isnan(y[:, 0])
+    alone = np.mean([np.abs(part[0] - y)[valid].mean() for part in read])
+    assert np.abs(p - y)[valid].mean() < alone
+    constant = np.full((1, 64, 64), 3.0)
+    assert large.predict_invalid(constant)[0] > 0.5
+    with pytest.raises(ValueError, match="Patches of 64 x 64 pixels"):
+        large.predict(windows[0])
+
+
+def test_windows_without_texture_have_no_say(tiny_weights, sharp):
+    large = PSFParameterRegressor(pretrained=tiny_weights, patch_size=48).fit(sharp)
+    X, _ = make_blurred_patches(sharp, 8, psf_model=FAMILY, patch_size=48, random_state=6)
+    X[:, 16:] = X[:, :16].mean((1, 2), keepdims=True)
+    X[:, :, 32:] = X[:, :16].mean((1, 2), keepdims=True)
+    small = PSFParameterRegressor(pretrained=tiny_weights).fit(sharp)
+    first, last = (small.predict_all(X[:, r : r + 32, c : c + 32]) for r, c in ((0, 0), (16, 16)))
+    assert (last[2] == 1).all()
+    clear = first[2] < 0.5
+    assert clear.any()
+    towards = np.abs(large.predict(X) - first[0]) < np.abs(large.predict(X) - last[0])
+    assert towards[clear].mean() > 0.5
 
 
 @pytest.mark.parametrize("argument", ["pretrained", "initial_weights"])
@@ -540,12 +572,12 @@ def test_shipped_weights_know_when_there_is_nothing_to_read(family):
     assert np.isfinite(p).all() and np.isfinite(std).all()
 
 
-def textureless_patches(n, seed=0):
+def textureless_patches(n, seed=0, size=128):
     """Patches of mere noise, shaded, rounded, with dead pixels, or saturated: by kind."""
     rng = np.random.RandomState(seed)
     level = 10 ** rng.uniform(1.5, 4, (n, 1, 1))
-    read_noise = rng.uniform(0.5, 5, (n, 1, 1)) * rng.standard_normal((n, 128, 128))
-    t = np.linspace(-1, 1, 128)
+    read_noise = rng.uniform(0.5, 5, (n, 1, 1)) * rng.standard_normal((n, size, size))
+    t = np.linspace(-1, 1, size)
     shading = 1 - 0.1 * rng.rand(n, 1, 1) * (t[:, None] ** 2 + t**2) + 0.1 * rng.rand(n, 1, 1) * t
     flat = rng.poisson(np.broadcast_to(level, read_noise.shape)) + read_noise
     dead = np.where(rng.rand(*flat.shape) < 2e-4, 0, flat)
@@ -561,18 +593,33 @@ def textureless_patches(n, seed=0):
 
 
 @pytest.mark.parametrize(
-    "family", ["gaussian-1", "gaussian-2", "zernike-1", "zernike-2", "zernike-3"]
+    ("family", "size", "n"),
+    [
+        ("gaussian-1", 128, 40),
+        ("gaussian-2", 128, 40),
+        ("zernike-1", 128, 40),
+        ("zernike-2", 128, 40),
+        ("zernike-3", 128, 40),
+        ("zernike-3", 256, 6),
+    ],
 )
-def test_shipped_weights_tell_texture_from_none(family):
-    textureless = textureless_patches(40)
-    regressor = PSFParameterRegressor(pretrained=family).fit(textureless["saturated"])
+def test_shipped_weights_tell_texture_from_none(family, size, n):
+    textureless = textureless_patches(n, size=size)
+    regressor = PSFParameterRegressor(pretrained=family, patch_size=size)
+    regressor.fit(textureless["saturated"])
     found = {k: (regressor.predict_invalid(X) > 0.5).mean() for k, X in textureless.items()}
     assert np.mean(list(found.values())) >= 0.95 and min(found.values()) >= 0.8, found
     photographs = list(load_skimage(["brick", "camera", "coins", "grass", "gravel"]).values())
     drawn = list(make_textures(30, size=256, random_state=9))
     alarms = []
     for sharp in (photographs, drawn):
-        X, y = make_blurred_patches(sharp, 100, psf_model=regressor.psf_model_, random_state=0)
+        X, y = make_blurred_patches(
+            sharp,
+            5 * n // 2,
+            psf_model=regressor.psf_model_,
+            patch_size=size,
+            random_state=0,
+        )
         alarms.append(regressor.predict_invalid(X[~np.isnan(y).any(1)]) > 0.5)
     assert np.concatenate(alarms).mean() <= 0.05
 

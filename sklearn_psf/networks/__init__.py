@@ -1,6 +1,6 @@
 """Networks that read PSF parameters off image patches, their training and their weights."""
 
-from .modules import ARCHITECTURES, PSFNetwork, build_network
+from .modules import ARCHITECTURES, READERS, PSFNetwork, build_network
 from .reading import read_image
 from .training import train_network
 from .unet import ResidualUNet
@@ -8,6 +8,7 @@ from .weights import load_pretrained, pretrained_names, save_weights
 
 __all__ = [
     "ARCHITECTURES",
+    "READERS",
     "PSFNetwork",
     "ResidualUNet",
     "build_network",

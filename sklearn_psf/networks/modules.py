@@ -6,67 +6,31 @@ Every backbone maps normalised patches (n, 1, H, W) to outputs; `PSFNetwork` wra
 import torch
 from torch import nn
 
+from .compact import Compact, DirectedCompact
 from .outputs import split_outputs
-from .polar import PolarNetwork
 from .resnet import ResNet, resnext50
-from .spectra import normalize_patches, polar_spectrum
-from .unet import DenseNetwork, WindowReader
+from .spectra import normalize_patches
+from .unet import DENSE_ARCHITECTURES, DenseNetwork
 
 __all__ = [
     "ARCHITECTURES",
-    "Compact",
+    "READERS",
     "PSFNetwork",
     "build_network",
     "load_initial_weights",
 ]
 
 
-def _linear(n_in: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(inplace=True))
-
-
-def _conv(n_in: int, n_out: int, kernel: int = 3, stride: int = 2) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(n_in, n_out, kernel, stride, (kernel - 1) // 2, bias=False),
-        nn.BatchNorm2d(n_out),
-        nn.ReLU(inplace=True),
-    )
-
-
-class Compact(nn.Module):
-    """The default: a small network on the patch beside one on its polar power spectrum.
-
-    The patch branch is pooled, since where a texture stands does not matter. The harmonics of the
-    spectral branch go to the outputs directly too: an encoded axis is linear in them.
-
-    Parameters
-    ----------
-    n_outputs : int
-        Length of the output.
-    """
-
-    def __init__(self, n_outputs: int):
-        super().__init__()
-        self.patch = nn.Sequential(
-            _conv(1, 32, 8, 4), _conv(32, 64), _conv(64, 96), _conv(96, 128),
-            nn.AdaptiveAvgPool2d(1),
-        )  # fmt: skip
-        self.polar = PolarNetwork()
-        self.hidden = _linear(128 + self.polar.n_features, 192)
-        self.fc = nn.Linear(192 + self.polar.n_features, n_outputs)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (n, 1, H, W) to (n, n_outputs)."""
-        with torch.autocast(x.device.type, enabled=False):
-            spectrum = polar_spectrum(x[:, 0])
-        polar = self.polar(spectrum)
-        hidden = self.hidden(torch.cat([self.patch(x).flatten(1), polar], 1))
-        return self.fc(torch.cat([hidden, polar], 1))
-
+_READER = "windows.reader."  # the names of its weights within a dense network
 
 ARCHITECTURES = {  # of patches
-    "compact": Compact, "resnet34": ResNet, "resnext50": resnext50, "windows": WindowReader,
+    "compact": Compact, "resnet34": ResNet, "resnext50": resnext50,
+    "compact-directed": DirectedCompact,
 }  # fmt: skip
+
+
+# which of them read windows for a network of whole images
+READERS = {"unet": "compact", "unet-directed": "compact-directed"}
 
 
 class PSFNetwork(nn.Module):
@@ -125,7 +89,7 @@ def build_network(
     Parameters
     ----------
     architecture : str
-        A key of `ARCHITECTURES`, or "unet" for a network that maps whole images.
+        A key of `ARCHITECTURES`, or of `DENSE_ARCHITECTURES` for a network that maps whole images.
     n_encoded : int
         Length of the family's encoding.
     state : dict of str to ndarray, optional
@@ -138,20 +102,20 @@ def build_network(
     Returns
     -------
     PSFNetwork or DenseNetwork
-        The latter for "unet". In evaluation mode if a state was given.
+        The latter for a dense architecture. In evaluation mode if a state was given.
 
     Raises
     ------
     ValueError
         If the architecture is unknown or the state does not fit.
     """
-    known = (*ARCHITECTURES, "unet")
+    known = (*ARCHITECTURES, *DENSE_ARCHITECTURES)
     if architecture not in known:
         raise ValueError(f"architecture must be one of {', '.join(known)}; got {architecture!r}.")
     with torch.random.fork_rng(devices=[], enabled=True):
         torch.manual_seed(0 if seed is None else seed)
-        if architecture == "unet":
-            network = DenseNetwork(n_encoded, mixed_precision)
+        if architecture in DENSE_ARCHITECTURES:
+            network = DenseNetwork(architecture, n_encoded, mixed_precision)
         else:
             network = PSFNetwork(architecture, n_encoded, mixed_precision)
     if state is None:
@@ -172,11 +136,12 @@ def load_initial_weights(network: PSFNetwork | DenseNetwork, state: dict) -> Non
     """Start a network from other weights: its own kind of state, or one with torchvision's names.
 
     A stem for three colours is summed over them (a grey image is three equal colours); the last
-    layer is taken over only where its shape fits; everything else must be there and fit.
+    layer is taken over only where its shape fits; everything else must be there and fit. A network
+    that maps whole images also takes weights of its reader of patches alone, and freezes it.
 
     Parameters
     ----------
-    network : PSFNetwork
+    network : PSFNetwork or DenseNetwork
         Changed in place.
     state : dict of str to array or Tensor
         Weights.
@@ -186,20 +151,31 @@ def load_initial_weights(network: PSFNetwork | DenseNetwork, state: dict) -> Non
     ValueError
         If names are missing or unknown, or a shape does not fit.
     """
-    tensors = {name: _copied(value).float() for name, value in state.items()}
-    prefix = "backbone."
-    if any(name.startswith(prefix) for name in tensors):
-        tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    own = network.backbone.state_dict()
-    stem = tensors.get("conv1.weight")
-    if stem is not None and stem.ndim == 4 and stem.shape[1] == 3:
-        tensors["conv1.weight"] = stem.sum(1, keepdim=True)
-    for name in [n for n in tensors if n.startswith("fc.")]:
-        if name in own and tensors[name].shape != own[name].shape:
-            tensors[name] = own[name]
-    tensors.setdefault("fc.weight", own["fc.weight"])
-    tensors.setdefault("fc.bias", own["fc.bias"])
+    tensors, own = _of_backbone(state), network.backbone.state_dict()
+    if isinstance(network, DenseNetwork) and not any(n.startswith(_READER) for n in tensors):
+        tensors = {_READER + name: value for name, value in tensors.items()}
+        new = tuple(name for name in own if not name.startswith(_READER))
+    else:
+        new = ("fc.", *getattr(network.backbone, "added", ()))
+        for name in [n for n in tensors if n.startswith("fc.")]:
+            if name in own and tensors[name].shape != own[name].shape:
+                tensors[name] = own[name]
+    tensors = {name: value for name, value in own.items() if name.startswith(new)} | tensors
     try:
         network.backbone.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"initial_weights do not fit the architecture: {error}") from None
+    if isinstance(network, DenseNetwork):
+        network.backbone.windows.freeze()
+
+
+def _of_backbone(state: dict) -> dict[str, torch.Tensor]:
+    """Tensors of a backbone that sees one colour."""
+    tensors = {name: _copied(value).float() for name, value in state.items()}
+    prefix = "backbone."
+    if any(name.startswith(prefix) for name in tensors):
+        tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    stem = tensors.get("conv1.weight")
+    if stem is not None and stem.ndim == 4 and stem.shape[1] == 3:
+        tensors["conv1.weight"] = stem.sum(1, keepdim=True)
+    return tensors

@@ -5,7 +5,15 @@ from math import sqrt
 import numpy as np
 import torch
 
-__all__ = ["angular_difference", "fit_std_scale", "propagate_std", "read_image", "read_patches"]
+__all__ = [
+    "angular_difference",
+    "fit_std_scale",
+    "sample_grid",
+    "propagate_std",
+    "read_image",
+    "read_large_patches",
+    "read_patches",
+]
 
 _FEWEST = 20  # errors that tell what a standard deviation is worth
 _LEAST = 1e-3  # of the bounds: nothing is known without error
@@ -16,8 +24,8 @@ def read_patches(network, X, batch_size=64):
 
     Parameters
     ----------
-    network : PSFNetwork
-        In evaluation mode.
+    network : PSFNetwork or DenseNetwork
+        In evaluation mode. Of a dense one the four squares around the centre count.
     X : ndarray of shape (n, H, W)
         Patches of any real dtype.
     batch_size : int
@@ -38,8 +46,57 @@ def read_patches(network, X, batch_size=64):
             # Large offsets are taken off before the cast to 32 bits can round texture away.
             block = block - block.mean((1, 2), keepdims=True, dtype=np.float64)
             batch = torch.as_tensor(block, dtype=torch.float32, device=device)
-            parts.append([part.double().cpu().numpy() for part in network.read(batch)])
+            parts.append(
+                [_centre(part.double().cpu().numpy(), network) for part in network.read(batch)]
+            )
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+def read_large_patches(network, X, window, batch_size=64):
+    """Run a network on patches larger than its own: read their windows, and combine what they say.
+
+    Windows overlap by half. Their encodings are averaged, each weighted by its precision and by how
+    probably it is valid. Windows of one texture err together, so that the variance is that of one
+    window, their harmonic mean; a calibration says how much smaller it is.
+
+    Parameters
+    ----------
+    network : PSFNetwork
+        In evaluation mode.
+    X : ndarray of shape (n, H, H)
+        Patches; H is a multiple of half a window.
+    window : int
+        Size of the patches that the network knows, pixels.
+    batch_size : int
+        Windows at a time.
+
+    Returns
+    -------
+    encoding, variance : ndarray of shape (n, E)
+        Encoded parameters and their variances, float64.
+    invalid : ndarray of shape (n,)
+        Probability that a patch has no texture: that of its most valid quarter of windows.
+    """
+    starts = range(0, X.shape[1] - window + 1, window // 2)
+    readings = [
+        read_patches(network, X[:, y : y + window, x : x + window], batch_size)
+        for y in starts
+        for x in starts
+    ]
+    encoding, variance, invalid = (np.stack(part) for part in zip(*readings, strict=True))
+    precision = np.maximum(1 - invalid, 1e-6)[..., None] / variance
+    total = precision.sum(0)
+    weight = np.maximum(1 - invalid, 1e-6).sum(0)[:, None]
+    return (precision * encoding).sum(0) / total, weight / total, np.quantile(invalid, 0.25, axis=0)
+
+
+def _centre(part, network):
+    """What a dense network says of the centre of patches; others say it anyway."""
+    if not hasattr(network, "stride"):
+        return part
+    height, width = part.shape[1:3]
+    rows, columns = (slice((n - 1) // 2, n // 2 + 1) for n in (height, width))
+    return part[:, rows, columns].mean((1, 2))
 
 
 def read_image(network, image, tile=1024, halo=128):
@@ -52,15 +109,15 @@ def read_image(network, image, tile=1024, halo=128):
     image : ndarray of shape (H, W)
         Of any real dtype.
     tile : int
-        Pixels along a side that are read at a time, a multiple of 16.
+        Pixels along a side that are read at a time, a multiple of 64.
     halo : int
-        Pixels around a tile that the network sees too, a multiple of 16.
+        Pixels around a tile that the network sees too, a multiple of 64.
 
     Returns
     -------
     encoding, variance : ndarray of shape (h, w, E)
-        Encoded parameters and their variances for squares of 4 x 4 pixels, ``h = ceil(H / 4)``;
-        float64.
+        Encoded parameters and their variances for squares of `network.stride` pixels,
+        ``h = ceil(H / stride)``; float64.
     invalid : ndarray of shape (h, w)
         Probability that there is no texture.
     """
@@ -90,6 +147,34 @@ def read_image(network, image, tile=1024, halo=128):
                 for whole, part in zip(maps, network.read(block[None]), strict=True):
                     whole[place] = part[0].double().cpu().numpy()[source]
     return tuple(maps)
+
+
+def sample_grid(values, places, wanted):
+    """Interpolate values on a grid bilinearly; beyond its border the outermost hold.
+
+    Parameters
+    ----------
+    values : ndarray of shape (h, w) or (h, w, k)
+        Values at the crossings of rows and columns.
+    places, wanted : pair of array-like
+        Rows and columns of the grid, ascending, and those that are asked for.
+
+    Returns
+    -------
+    ndarray of shape (gy, gx) or (gy, gx, k)
+        Values there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sample_grid(np.array([[0.0, 2.0]]), ([0], [3, 7]), ([0], [3, 4, 9]))
+    array([[0. , 0.5, 2. ]])
+    """
+    down, across = (
+        np.stack([np.interp(at, place, one) for one in np.eye(len(place))], 1)
+        for place, at in zip(places, wanted, strict=True)
+    )
+    return np.einsum("ah,hw...,bw->ab...", down, values, across, optimize=True)
 
 
 def propagate_std(model, encoding, variance, scale=1.0):

@@ -169,7 +169,7 @@ def _fade(n: int, device: torch.device) -> torch.Tensor:
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # what is cached must also serve a training
-def polar_cells(band: Band, size: int, device: torch.device):
+def polar_cells(band: Band, size: int, device: torch.device, odd: bool = False):
     """Sparse averages over the polar cells of a band, and the columns they look at.
 
     A cell weighs the points of the half plane by two triangles, of the width of a ring along the
@@ -183,11 +183,13 @@ def polar_cells(band: Band, size: int, device: torch.device):
         Rows of the spectrum, pixels.
     device : torch.device
         Where the result goes.
+    odd : bool
+        Whether what is averaged changes its sign at the opposite point of the plane.
 
     Returns
     -------
     cells : sparse Tensor of shape (band.n_rings * SECTORS, size * n_columns)
-        Weights that sum to 1 in each row.
+        Weights that sum to 1 in each row, but for their signs if `odd`.
     n_columns : int
         First columns of the half plane of `torch.fft.rfft2` that are used.
     """
@@ -215,6 +217,8 @@ def polar_cells(band: Band, size: int, device: torch.device):
             rows.append(torch.full((int(inside.sum()),), k * SECTORS + sector))
             columns.append(near[inside])
             values.append(weight[inside] / weight.sum())
+            if odd:  # points that stand for their opposites
+                values[-1] = values[-1] * (angle[columns[-1]] - sector * step).cos().sign()
     indices = torch.stack([torch.cat(rows), torch.cat(columns)])
     shape = (band.n_rings * SECTORS, size * n_columns)
     with warnings.catch_warnings():

@@ -54,10 +54,13 @@ class PSFLoss(nn.Module):
     def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean loss of outputs (n, 2 E + 1) against standardised targets (n, E) with NaN rows.
 
-        Maps of outputs (n, 2 E + 1, h, w) have targets (n, h, w, E).
+        Maps of outputs (n, 2 E + 1, h, w) have targets (n, h, w, E), or (n, E) everywhere.
         """
         if outputs.ndim == 4:
-            outputs, targets = outputs.movedim(1, -1).flatten(0, 2), targets.flatten(0, 2)
+            outputs = outputs.movedim(1, -1)
+            if targets.ndim == 2:
+                targets = targets[:, None, None].expand(*outputs.shape[:3], -1)
+            outputs, targets = outputs.flatten(0, 2), targets.flatten(0, 2)
         n_encoded = targets.shape[1]
         mean, log_variance = outputs[:, :n_encoded], outputs[:, n_encoded:-1]
         invalid = torch.isnan(targets).any(1)

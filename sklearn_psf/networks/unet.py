@@ -1,16 +1,17 @@
 """A fully convolutional network: images in, a map of encoded parameters out."""
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .compact import Compact, DirectedCompact
 from .outputs import split_outputs
-from .polar import PolarNetwork
-from .window_spectra import WINDOW, WINDOW_BANDS, window_spectra
+from .windows import WindowReadings
 
-__all__ = ["DenseNetwork", "LocalSpectra", "ResidualUNet", "WindowReader", "normalize_locally"]
+__all__ = ["DENSE_ARCHITECTURES", "DenseNetwork", "ResidualUNet", "normalize_locally"]
 
-_N_FEATURES = 128  # of the spectra of windows of one size
 _NEIGHBOURHOOD = 65  # pixels over which an image is normalised
 
 
@@ -71,105 +72,36 @@ class _Block(nn.Module):
         return torch.relu(x + self.second(self.first(x)))
 
 
-class _SpectralFeatures(nn.Module):
-    """Features of the power spectra of windows of one size."""
-
-    def __init__(self, n_features: int, width: int = 128, n_layers: int = 3):
-        super().__init__()
-        n_rings = sum(band.n_rings for band in WINDOW_BANDS)
-        self.polar = PolarNetwork(n_rings, width, n_layers)
-        self.fc = nn.Linear(self.polar.n_features, n_features)
-
-    def forward(self, x: torch.Tensor, pad: bool) -> torch.Tensor:
-        """Map images (n, 1, H, W) to (n, n_features, h, w), one feature vector for each window."""
-        with torch.autocast(x.device.type, enabled=False):
-            spectra = window_spectra(x, pad)
-        features = self.fc(self.polar(spectra.flatten(0, 2)))
-        return features.reshape(*spectra.shape[:3], -1).permute(0, 3, 1, 2)
-
-
-class LocalSpectra(nn.Module):
-    """Features of the power spectra of windows of 64 and of 128 pixels, at stride 16.
-
-    The larger windows are those of the image at half its resolution, at stride 32.
-
-    Parameters
-    ----------
-    n_features : int
-        Features of each window; both sizes together give twice as many.
-    """
-
-    def __init__(self, n_features: int):
-        super().__init__()
-        self.small, self.large = _SpectralFeatures(n_features), _SpectralFeatures(n_features)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (n, 1, H, W), multiples of 32, to (n, 2 n_features, H / 16, W / 16)."""
-        large = self.large(F.avg_pool2d(x, 2), True)
-        large = F.interpolate(large, scale_factor=2, mode="bilinear", align_corners=False)
-        return torch.cat([self.small(x, True), large], 1)
-
-    def centre(self, x: torch.Tensor) -> torch.Tensor:
-        """Map patches (n, 1, H, W) to the features of their centres (n, 2 n_features).
-
-        The large window takes 128 pixels; smaller patches are continued by their last pixels.
-        """
-        wide = 2 * WINDOW
-        missing = [max(0, wide - n) for n in (x.shape[-1], x.shape[-2])]
-        x = F.pad(x, [p for m in missing for p in (m // 2, m - m // 2)], mode="replicate")
-        top, left = ((n - wide) // 2 for n in x.shape[-2:])
-        x = x[..., top : top + wide, left : left + wide]
-        margin = WINDOW // 2
-        small = self.small(x[..., margin:-margin, margin:-margin], False)
-        large = self.large(F.avg_pool2d(x, 2), False)
-        return torch.cat([small, large], 1).flatten(1)
-
-
-class WindowReader(nn.Module):
-    """Reads patches of 128 pixels by what the `ResidualUNet` sees of spectra at their centre.
-
-    Its `spectra` are those of a `ResidualUNet`, which learn much faster from patches of one blur
-    than from whole scenes.
-
-    Parameters
-    ----------
-    n_outputs : int
-        Length of the output.
-    """
-
-    def __init__(self, n_outputs: int):
-        super().__init__()
-        self.spectra = LocalSpectra(_N_FEATURES)
-        self.hidden = nn.Sequential(nn.BatchNorm1d(2 * _N_FEATURES), nn.ReLU())
-        self.fc = nn.Linear(2 * _N_FEATURES, n_outputs)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (n, 1, 128, 128) to (n, n_outputs)."""
-        return self.fc(self.hidden(self.spectra.centre(normalize_locally(x))))
-
-
 class ResidualUNet(nn.Module):
-    """An encoder of residual blocks down to stride 16 and a decoder with skips up to stride 4.
+    """An encoder of residual blocks down to stride 16 and a decoder with skips up again.
 
-    At stride 16 it also sees the power spectra of windows of 64 and 128 pixels, on which blur
-    leaves the modulus of its transfer function.
+    At stride 16 it also sees what a network for patches reads in windows of the image, and its
+    output is added to that reading: windows know the blur, convolutions where it changes.
 
     Parameters
     ----------
     n_outputs : int
-        Channels of the output.
+        Channels of the output, and outputs of the reader.
+    reader : Compact
+        Reads windows; it is not trained here.
+    window_stride : int
+        Pixels from one window to the next.
     widths : tuple of int
         Channels at strides 4, 8 and 16.
     n_blocks : tuple of int
         Residual blocks at these strides.
+    binning : int
+        Pixels of the image, along a side, that make one of the network's. Strides count the latter.
     """
 
-    def __init__(self, n_outputs: int, widths=(48, 96, 160), n_blocks=(1, 1, 3)):
+    def __init__(self, n_outputs: int, reader, window_stride, widths, n_blocks, binning=1):
         super().__init__()
         first = widths[0]
+        self.n_outputs = n_outputs
         self.stem = nn.Sequential(_conv(1, first // 2, 7, 2), _conv(first // 2, first, 3, 2))
-        self.spectra = LocalSpectra(_N_FEATURES)
-        self.join = _conv(widths[2] + 2 * _N_FEATURES, widths[2], 1)
+        self.windows = WindowReadings(reader, window_stride, cell=16 * binning)
+        n_seen = n_outputs + reader.n_features
+        self.join = _conv(widths[2] + n_seen, widths[2], 1)
         self.down = nn.ModuleList(
             _conv(a, b, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
@@ -182,19 +114,44 @@ class ResidualUNet(nn.Module):
             for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
         self.fc = nn.Conv2d(first, n_outputs, 1)
+        nn.init.zeros_(self.fc.weight)  # a training starts from the readings of windows
+        nn.init.zeros_(self.fc.bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (n, 1, H, W), multiples of 32, to (n, n_outputs, H / 4, W / 4)."""
+    def forward(self, x: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Map images to outputs at stride 4.
+
+        `x` (n, 1, H, W) are the binned and normalised images, `images` those that windows are read
+        in; multiples of 16 of the network's pixels.
+        """
         levels = [self.blocks[0](self.stem(x))]
         levels.append(self.blocks[1](self.down[0](levels[0])))
         deepest = self.down[1](levels[1])
-        deepest = self.join(torch.cat([deepest, self.spectra(x).to(deepest.dtype)], 1))
+        seen = self.windows(images)
+        deepest = self.join(torch.cat([deepest, seen.to(deepest.dtype)], 1))
         y = self.blocks[2](deepest)
         for up in reversed(self.up):
-            skip = levels.pop()
             y = F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
-            y = up(torch.cat([skip, y], 1))
-        return self.fc(y)
+            y = up(torch.cat([levels.pop(), y], 1))
+        readings = F.interpolate(
+            seen[:, : self.n_outputs], scale_factor=4, mode="bilinear", align_corners=False
+        )
+        return self.fc(y).float() + readings
+
+
+class _Layout(NamedTuple):
+    reader: type[Compact]
+    window_stride: int
+    widths: tuple[int, int, int]
+    n_blocks: tuple[int, int, int]
+    binning: int
+
+
+DENSE_ARCHITECTURES = {
+    # a PSF changes slowly over an image: few windows, few channels, at half the resolution
+    "unet": _Layout(Compact, 96, (32, 48, 64), (1, 1, 2), 2),
+    # motions change at the borders of what moves, and have a sense
+    "unet-directed": _Layout(DirectedCompact, 32, (48, 96, 160), (1, 1, 3), 1),
+}
 
 
 class DenseNetwork(nn.Module):
@@ -202,6 +159,8 @@ class DenseNetwork(nn.Module):
 
     Parameters
     ----------
+    architecture : str
+        A key of `DENSE_ARCHITECTURES`.
     n_encoded : int
         Length E of a PSF family's encoding.
     mixed_precision : bool
@@ -209,38 +168,44 @@ class DenseNetwork(nn.Module):
 
     Attributes
     ----------
+    stride : int
+        Pixels of the image per pixel of the output.
+    multiple : int
+        Pixels; height and width are padded to multiples of it.
     target_mean, target_scale : Tensor of shape (E,)
         Buffers: the network regresses ``(encoding - mean) / scale``.
     """
 
-    stride = 4  # pixels of the image per pixel of the output
-    multiple = 32  # height and width are padded to multiples of it
-
-    def __init__(self, n_encoded: int, mixed_precision: bool = False):
+    def __init__(self, architecture: str, n_encoded: int, mixed_precision: bool = False):
         super().__init__()
-        self.n_encoded, self.mixed_precision = n_encoded, mixed_precision
-        self.backbone = ResidualUNet(2 * n_encoded + 1)
+        self.architecture, self.n_encoded = architecture, n_encoded
+        self.mixed_precision = mixed_precision
+        n_outputs = 2 * n_encoded + 1
+        reader, *layout = DENSE_ARCHITECTURES[architecture]
+        self.backbone = ResidualUNet(n_outputs, reader(n_outputs), *layout)
+        self.binning = layout[-1]
+        self.stride, self.multiple = 4 * self.binning, 32 * self.binning
         self.register_buffer("target_mean", torch.zeros(n_encoded))
         self.register_buffer("target_scale", torch.ones(n_encoded))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map images (n, H, W) to (n, 2 E + 1, ceil(H / 32) * 8, ceil(W / 32) * 8)."""
-        x = normalize_locally(images[:, None].float())
-        height, width = x.shape[-2:]
+        """Map images (n, H, W) to (n, 2 E + 1, h, w), both padded."""
+        images = images[:, None].float()
+        height, width = images.shape[-2:]
         extra = (0, -width % self.multiple, 0, -height % self.multiple)
-        x = F.pad(x, extra, mode="replicate").contiguous(memory_format=torch.channels_last)
+        images = F.pad(images, extra, mode="replicate")
+        x = normalize_locally(F.avg_pool2d(images, self.binning))
+        x = x.contiguous(memory_format=torch.channels_last)
         mixed = self.mixed_precision and self.training
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=mixed):
-            outputs = self.backbone(x)
+            outputs = self.backbone(x, images)
         return outputs.float()
 
     def read(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return encoding, variance, both (n, h, w, E), and probability of being invalid (n, h, w).
 
-        They hold for squares of 4 x 4 pixels, ``h = ceil(H / 4)``.
+        They hold for squares of `stride` pixels, ``h = ceil(H / stride)``.
         """
         outputs = self(images).movedim(1, -1)
-        outputs = outputs[
-            :, : -(-images.shape[1] // self.stride), : -(-images.shape[2] // self.stride)
-        ]
-        return split_outputs(outputs, self.target_mean, self.target_scale)
+        height, width = (-(-n // self.stride) for n in images.shape[1:])
+        return split_outputs(outputs[:, :height, :width], self.target_mean, self.target_scale)

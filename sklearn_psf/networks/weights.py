@@ -10,7 +10,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as format_safetensors
 
-__all__ = ["FORMAT_VERSION", "load_pretrained", "pretrained_names", "save_weights"]
+__all__ = [
+    "FORMAT_VERSION",
+    "load_pretrained",
+    "pretrained_names",
+    "save_weights",
+    "scale_of_context",
+]
 
 FORMAT_VERSION = 1
 _FOLDER = Path(__file__).parent / "pretrained"
@@ -48,6 +54,33 @@ def save_weights(state, card, path):
     path.with_suffix(".safetensors").write_bytes(data)
     path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
     return card
+
+
+def scale_of_context(card, patch_size):
+    """Return what calibrates the standard deviations of readings of patches of a size.
+
+    Parameters
+    ----------
+    card : dict
+        "std_scale" is for patches of its own "patch_size", "std_scales" holds those of larger
+        ones by their size, as a string.
+    patch_size : int
+        Pixels.
+
+    Returns
+    -------
+    list of float or float
+        Factors of the parameters, for the nearest size; 1 if the card has none.
+
+    Examples
+    --------
+    >>> card = {"patch_size": 128, "std_scale": [1.1], "std_scales": {"256": [0.7]}}
+    >>> scale_of_context(card, 320)
+    [0.7]
+    """
+    scales = {int(card["patch_size"]): card.get("std_scale", 1.0)}
+    scales |= {int(size): scale for size, scale in card.get("std_scales", {}).items()}
+    return scales[min(scales, key=lambda size: abs(size - patch_size))]
 
 
 def _half(value):

@@ -4,6 +4,7 @@ from .focal_stack import make_focal_stack
 from .motion_scenes import make_motion_scene, make_particles, make_pipe_flow, make_vortex
 from .motion_stream import MotionStream
 from .patches import PatchStream, make_blurred_patches
+from .path_stream import VaryingBlurStream
 from .scenes import make_scene, make_tilted_scene
 from .sources import SKIMAGE_IMAGES, bin_to_pixel_limit, find_binning, load_folder, load_skimage
 from .surfaces import SURFACE_SHAPES, depth_to_parameters, make_surface, make_tilted_plane
@@ -15,6 +16,7 @@ __all__ = [
     "TEXTURE_KINDS",
     "MotionStream",
     "PatchStream",
+    "VaryingBlurStream",
     "bin_to_pixel_limit",
     "depth_to_parameters",
     "find_binning",

@@ -1,50 +1,20 @@
 """An endless stream of images in which regions move differently, for training."""
 
-import math
-
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
-from torch.nn import functional as F
 
-from .field_stream import FieldStream
-from .patches import MIN_CONTRAST
+from .path_stream import PathStream
 
 __all__ = ["MotionStream"]
 
-_BLOCK = 8  # pixels within which texture is measured
-_REACH = 5  # blocks along a side of the neighbourhood whose texture decides on validity
 
-
-class MotionStream(FieldStream):
+class MotionStream(PathStream):
     """An endless, seeded stream of images with several motions and their truth.
 
     Each image is cut into one to three regions by wavy borders. A region moves as a whole, or its
     motion goes from one end of a straight path of parameters to the other: along a plane, around a
-    point, across a pipe, or by chance. Each pixel sends its light by its own PSF ("scatter"); PSFs
-    along a path are interpolated between eight of them. Paths come from a pool that is renewed a
-    little with each batch; images are turned and mirrored, and the motions with them.
-
-    Parameters
-    ----------
-    images : list of 2-D arrays or array-like of shape (n_images, H, W)
-        Sharp images.
-    psf_model : PSFModel
-        The family "motion".
-    image_size : int, default=160
-        Height and width of an image, pixels; a multiple of 8.
-    batch_size : int, default=16
-        Images per draw.
-    label_stride : int, default=4
-        The truth is given at the centre of squares of that many pixels.
-    camera : Camera or None
-        None draws peak photons and read noise at random; a camera fixes them.
-    pool_size : int, default=128
-        Paths kept.
-    device : str, torch.device or None
-        Where images are made.
-    random_state : int, RandomState or None
-        Seed.
+    point, across a pipe, or by chance. Images are turned and mirrored, and the motions with them.
+    For the rest see `PathStream`, whose parameters it takes; the family is "motion".
 
     Examples
     --------
@@ -58,64 +28,7 @@ class MotionStream(FieldStream):
     (torch.Size([2, 64, 64]), torch.Size([2, 4, 16, 16]))
     """
 
-    margin = 56  # pixels of field beyond the image: the reach of a PSF
-    nodes = 8  # PSFs along a path
-    renewal = 16  # a path is used in about that many images
-
-    def __init__(
-        self,
-        images,
-        *,
-        psf_model,
-        image_size=160,
-        batch_size=16,
-        label_stride=4,
-        camera=None,
-        pool_size=128,
-        device=None,
-        random_state=None,
-    ):
-        size = next_fast_len(max(image_size + 2 * self.margin, psf_model.size), real=True)
-        super().__init__(images, size, camera, device, random_state)
-        self.psf_model, self.image_size, self.batch_size = psf_model, image_size, batch_size
-        self.label_stride = label_stride
-        self._paths = np.empty((pool_size, 2, 4))
-        self._psfs = torch.empty(pool_size, self.nodes, psf_model.size, psf_model.size)
-        self._psfs = self._psfs.to(self.device)
-        self._next, self._due = 0, 0.0
-        for _ in range(pool_size):
-            self._renew()
-
-    def draw(self):
-        """Return one batch: images (n, size, size) and their motions, NaN where textureless.
-
-        Returns
-        -------
-        X : Tensor of shape (batch_size, image_size, image_size)
-            Grey values.
-        y : Tensor of shape (batch_size, 4, image_size / label_stride, image_size / label_stride)
-            Motions.
-        """
-        n = self.batch_size
-        self._due += n / self.renewal
-        while self._due >= 1:
-            self._renew()
-            self._due -= 1
-        scenes = [self._scene() for _ in range(n)]
-        blurred, sharp, motion = (torch.stack(part) for part in zip(*scenes, strict=True))
-        peak, read_noise = self.exposure(n)
-        light = peak * self.shading(n, self.image_size)
-        flat = _local_contrast(sharp * light, read_noise) < MIN_CONTRAST
-        flat = F.interpolate(flat[:, None].float(), scale_factor=_BLOCK)[:, 0] > 0.5
-        empty = self.uniform(n) < 0.03  # images without any texture
-        photons = torch.where(empty[:, None, None], light * self.uniform(n, 1, 1), light * blurred)
-        motion = motion.masked_fill((flat | empty[:, None, None])[:, None], torch.nan)
-        X = self.quantize(self.expose(photons, read_noise), peak)
-        step = self.label_stride
-        return X, motion[..., step // 2 :: step, step // 2 :: step]
-
-    def _renew(self):
-        """Replace the oldest path of the pool."""
+    def _path(self):
         rng, low_high = self.rng, self.psf_model.bounds
         start = self.psf_model.sample(1, rng)[0]
         if rng.rand() < 0.15:  # what stands still is part of many images
@@ -123,15 +36,10 @@ class MotionStream(FieldStream):
         end = start + rng.uniform(-0.5, 0.5, 4) * (low_high[:, 1] - low_high[:, 0])
         if rng.rand() < 0.3:  # the profile of a flow in a pipe
             end = start * [0, 0, 0, 1]
-        path = np.stack([start, np.clip(end, *low_high.T)])
-        t = np.linspace(0, 1, self.nodes)[:, None]
-        parameters = torch.as_tensor(path[0] + t * (path[1] - path[0]), dtype=torch.float32)
-        self._paths[self._next] = path
-        self._psfs[self._next] = self.psf_model.psf(parameters.to(self.device))
-        self._next = (self._next + 1) % len(self._paths)
+        end = np.clip(end, *low_high.T)
+        return start + np.linspace(0, 1, self.nodes)[:, None] * (end - start)
 
     def _scene(self):
-        """Blurred and sharp image (size, size) in [0, 1], and motion (4, size, size)."""
         rng = self.rng
         field = self.field()
         owner = self._regions(rng.choice([1, 2, 2, 2, 3]))
@@ -146,35 +54,11 @@ class MotionStream(FieldStream):
             path = rng.randint(len(self._paths))
             place = self._places() if rng.rand() < 0.5 else float(rng.randint(self.nodes))
             spectrum = spectrum + self._light(field * mask, path, place)
-            first, last = torch.as_tensor(self._paths[path], dtype=torch.float32).to(self.device)
+            first, last = self._paths[path, 0], self._paths[path, -1]
             t = torch.as_tensor(place, device=self.device) / (self.nodes - 1)
             motion += mask * (first[:, None, None] + t * (last - first)[:, None, None])
         blurred = torch.fft.irfft2(spectrum, s=field.shape).clamp(min=0)
         return self._turn(*(self._central(part) for part in (blurred, field, motion)))
-
-    def _light(self, light, path, place):
-        """Spectrum of light (size, size) that PSFs send from places along a path."""
-        if isinstance(place, float):
-            psfs, parts = self._psfs[path, int(place)][None], light[None]
-        else:
-            node = torch.arange(self.nodes, device=self.device)[:, None, None]
-            parts = light * (1 - (place - node).abs()).clamp(min=0)
-            psfs = self._psfs[path]
-        k = psfs.shape[-1]
-        kernels = F.pad(psfs, (0, self.size - k, 0, self.size - k))
-        kernels = kernels.roll((-(k // 2), -(k // 2)), (-2, -1))
-        return (torch.fft.rfft2(parts) * torch.fft.rfft2(kernels)).sum(0)
-
-    def _grid(self):
-        """Coordinates of the field, about -1 to 1 over the image."""
-        at = (torch.arange(self.size, device=self.device) - self.size / 2) * (2 / self.image_size)
-        return at[:, None], at
-
-    def _waves(self, strength):
-        """A smooth random field of a standard deviation of about `strength`."""
-        coarse = torch.randn(1, 1, 6, 6, generator=self.generator, device=self.device)
-        shape = (self.size, self.size)
-        return strength * F.interpolate(coarse, shape, mode="bicubic", align_corners=True)[0, 0]
 
     def _regions(self, n):
         """Number of the region of each pixel: whose of n points is nearest, by wavy distances."""
@@ -182,27 +66,6 @@ class MotionStream(FieldStream):
         centres = self.rng.uniform(-0.8, 0.8, (n, 2))
         distances = [torch.hypot(y - b, x - a) + self._waves(0.15) for b, a in centres]
         return torch.stack(distances).argmin(0)
-
-    def _places(self):
-        """Places 0 ... nodes - 1 along a path for each pixel."""
-        rng, (y, x) = self.rng, self._grid()
-        angle, b, a = rng.uniform(0, 2 * math.pi), *rng.uniform(-0.5, 0.5, 2)
-        along = (y - b) * math.sin(angle) + (x - a) * math.cos(angle)
-        kind, width = rng.randint(4), rng.uniform(0.4, 1.5)
-        if kind == 0:
-            t = 0.5 + along / (2 * width)
-        elif kind == 1:
-            t = torch.hypot(y - b, x - a) / width
-        elif kind == 2:
-            t = (along / width) ** 2
-        else:
-            t = 0.5 + self._waves(0.3)
-        return t.clamp(0, 1) * (self.nodes - 1)
-
-    def _central(self, field):
-        start = (self.size - self.image_size) // 2
-        stop = start + self.image_size
-        return field[..., start:stop, start:stop]
 
     def _turn(self, blurred, sharp, motion):
         """Mirror and turn an image and the vectors in it."""
@@ -216,17 +79,3 @@ class MotionStream(FieldStream):
                 part.rot90() for part in (blurred, sharp, -v_x, v_y, v_z, z0)
             )
         return blurred, sharp, torch.stack([v_y, v_x, v_z, z0])
-
-
-def _local_contrast(photons, read_noise):
-    """Texture relative to noise, as `texture_contrast`, around each block: (n, H / 8, W / 8)."""
-    mean = F.avg_pool2d(photons[:, None], _BLOCK)
-    variance = F.avg_pool2d(photons[:, None] ** 2, _BLOCK) - mean**2
-    # Rounding leaves about 1e-7 of the squared mean in a constant block.
-    variance = variance * (variance > 1e-6 * mean**2)
-    around = [
-        F.avg_pool2d(part, _REACH, 1, _REACH // 2, count_include_pad=False)
-        for part in (variance, mean)
-    ]
-    noise = around[1] + read_noise[:, None] ** 2
-    return (around[0] / noise.clamp(min=1e-12)).sqrt()[:, 0]

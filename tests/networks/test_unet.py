@@ -1,73 +1,26 @@
-"""Tests of the network that maps whole images, and of the spectra of its windows."""
+"""Tests of the networks that map whole images."""
 
 import numpy as np
 import pytest
 import torch
 
-from sklearn_psf.networks import build_network, read_image
-from sklearn_psf.networks.spectra import SECTORS, polar_spectrum
+from sklearn_psf.networks import READERS, build_network, read_image
+from sklearn_psf.networks.modules import load_initial_weights
+from sklearn_psf.networks.reading import read_patches, sample_grid
 from sklearn_psf.networks.training import PSFLoss
-from sklearn_psf.networks.unet import LocalSpectra, normalize_locally
-from sklearn_psf.networks.window_spectra import WINDOW, WINDOW_BANDS, window_spectra
-
-N_FINE = WINDOW_BANDS[0].n_rings
+from sklearn_psf.networks.unet import DENSE_ARCHITECTURES, normalize_locally
 
 
 def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(scope="module")
-def network():
-    return build_network("unet", 3, seed=0).eval()
-
-
-# ----------------------------------------------------------------------------- local spectra
-
-
-def wave(f, angle, size=128):
-    at = torch.arange(float(size))
-    phase = 2 * np.pi * f * (np.cos(angle) * at + np.sin(angle) * at[:, None])
-    return torch.cos(phase + 0.3)[None, None]
-
-
-@pytest.mark.parametrize("sector", [0, 3, 8, 13])
-def test_a_wave_is_found_at_its_ring_and_sector_in_every_window(sector):
-    spectra = window_spectra(wave(16 / 128, sector * np.pi / SECTORS))
-    assert spectra.shape == (1, 8, 8, sum(b.n_rings for b in WINDOW_BANDS), SECTORS)
-    inner = spectra[0, 2:-2, 2:-2, :N_FINE].flatten(0, 1).flatten(1)
-    found = {divmod(int(row.argmax()), SECTORS) for row in inner}
-    assert found == {(15, sector)}
-
-
-def test_spectra_of_white_noise_are_those_of_patches():
-    """The same whitening as of patches: other tapers and sizes change no power."""
-    windows = (10 ** window_spectra(noise(8, 1, 256, 256))).mean((0, 1, 2, 4))[:N_FINE]
-    patches = (10 ** polar_spectrum(noise(64, 128, 128, seed=1))).mean((0, 2))[1:64:2]
-    share = float((_taper() ** 2).mean()) ** 2 / 0.96**2  # power that the tapers let through
-    # the whitening rises steeply over the inner rings, where the smaller windows see it broader
-    torch.testing.assert_close(windows[20:], share * patches[20:], rtol=0.12, atol=0)
-
-
-def _taper():
-    at = torch.arange(WINDOW) + 0.5
-    return (torch.minimum(at, WINDOW - at) / 16).clamp(max=1).mul(np.pi / 2).sin().square()
-
-
-def test_a_window_alone_is_read_as_within_an_image():
-    x = noise(1, 1, 128, 128)
-    alone = window_spectra(x[..., 24:88, 24:88], pad=False)
-    assert alone.shape[1:3] == (1, 1)
-    # window (3, 3) lies 24 pixels from the border; what wraps around differs a little
-    within = window_spectra(x)[0, 3, 3]
-    assert (alone[0, 0, 0] - within).abs().mean() < 0.05
-
-
-def test_the_centre_of_a_patch_has_the_features_of_an_image():
-    spectra = LocalSpectra(8).eval()
-    with torch.inference_mode():
-        centre = spectra.centre(noise(3, 1, 128, 128))
-    assert centre.shape == (3, 16) and torch.isfinite(centre).all()
+@pytest.fixture(scope="module", params=DENSE_ARCHITECTURES)
+def network(request):
+    network = build_network(request.param, 3, seed=0)
+    with torch.no_grad():  # a fresh one only passes on what windows say
+        network.backbone.fc.weight.normal_(generator=torch.Generator().manual_seed(1))
+    return network.eval()
 
 
 # -------------------------------------------------------------------------------- normalising
@@ -91,32 +44,72 @@ def test_a_constant_image_has_no_texture():
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 97), (128, 80)])
-def test_one_reading_for_each_square_of_four_pixels(network, shape):
+def test_one_reading_for_each_square(network, shape):
     with torch.inference_mode():
         encoding, variance, invalid = network.read(noise(2, *shape))
-    squares = tuple(-(-n // 4) for n in shape)
+    squares = tuple(-(-n // network.stride) for n in shape)
     assert encoding.shape == variance.shape == (2, *squares, 3)
     assert invalid.shape == (2, *squares)
     assert (variance > 0).all() and (invalid >= 0).all() and (invalid <= 1).all()
 
 
 def test_a_reading_belongs_to_its_place(network):
-    x = noise(1, 256, 256)
+    x = noise(1, 384, 384)
     y = x.clone()
-    y[:, 200:, 200:] = noise(1, 56, 56, seed=1)
+    y[:, 300:, 300:] = noise(1, 84, 84, seed=1)
     with torch.inference_mode():
         change = (network.read(x)[0] - network.read(y)[0])[0].abs().amax(-1)
-    assert change[52:, 52:].mean() > 20 * change[:12, :12].mean()
+    n = len(change)
+    assert change[-n // 5 :, -n // 5 :].mean() > 20 * change[: n // 8, : n // 8].mean()
 
 
 @pytest.mark.parametrize("shape", [(400, 150), (257, 330)])
-def test_tiles_equal_the_whole(network, shape):
+def test_tiles_equal_the_whole(shape):
+    network = build_network("unet-directed", 3, seed=0).eval()
+    with torch.no_grad():
+        network.backbone.fc.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
     image = noise(*shape).numpy()
     whole = read_image(network, image, tile=1024)
     tiled = read_image(network, image, tile=128, halo=192)
     spread = whole[0].std((0, 1))
     assert np.abs(whole[0] - tiled[0]).max() < 0.1 * spread.min()
     assert np.abs(whole[2] - tiled[2]).max() < 0.02
+
+
+@pytest.mark.parametrize("architecture", DENSE_ARCHITECTURES)
+def test_a_training_starts_from_what_its_reader_says_of_windows(architecture):
+    reader = build_network(READERS[architecture], 3, seed=5).eval()
+    dense = build_network(architecture, 3, seed=0)
+    load_initial_weights(dense, reader.state_dict())
+    dense.eval()
+    x = noise(4, 128, 128)
+    expected, found = read_patches(reader, x.numpy()), read_patches(dense, x.numpy())
+    for i in (0, 2):
+        np.testing.assert_allclose(found[i], expected[i], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[1], expected[1], rtol=0.1)  # a plane may be tilted
+
+
+def test_a_reader_that_was_given_is_frozen_and_another_learns():
+    given, fresh = (build_network("unet", 3, seed=0) for _ in range(2))
+    load_initial_weights(given, build_network("compact", 3, seed=5).state_dict())
+    for network, moves in ((given, False), (fresh, True)):
+        network.train()
+        before = {k: v.clone() for k, v in network.backbone.windows.state_dict().items()}
+        with torch.no_grad():
+            network.backbone.fc.weight.fill_(0.1)
+        network(noise(2, 192, 192)).square().sum().backward()
+        learns = [p.grad is not None and bool(p.grad.abs().sum() > 0)
+                  for p in network.backbone.windows.parameters()]  # fmt: skip
+        assert any(learns) == moves and all(
+            p.grad is not None for p in network.backbone.fc.parameters()
+        )
+        after = network.backbone.windows.state_dict()
+        assert all(torch.equal(before[k], after[k]) for k in before) != moves  # batch statistics
+
+
+def test_weights_of_another_family_are_no_reader():
+    with pytest.raises(ValueError, match="do not fit the architecture"):
+        load_initial_weights(build_network("unet", 3), build_network("compact", 4).state_dict())
 
 
 def test_large_offsets_do_not_round_texture_away(network):
@@ -133,3 +126,16 @@ def test_loss_of_maps_is_that_of_their_pixels():
     loss = PSFLoss()
     flat = loss(outputs.movedim(1, -1).reshape(-1, 7), targets.reshape(-1, 3))
     torch.testing.assert_close(loss(outputs, targets), flat)
+    everywhere = targets[:, 3, 3]
+    spread = everywhere[:, None, None].expand(-1, 4, 5, -1)
+    torch.testing.assert_close(loss(outputs, everywhere), loss(outputs, spread))
+
+
+def test_sampling_of_a_grid():
+    values = np.arange(12.0).reshape(3, 4)
+    places = ([0, 10, 20], [5, 6, 7, 8])
+    np.testing.assert_allclose(sample_grid(values, places, places), values)
+    np.testing.assert_allclose(sample_grid(values, places, ([5], [6.5, 99])), [[3.5, 5.0]])
+    np.testing.assert_allclose(
+        sample_grid(np.stack([values, -values], -1), places, ([0], [5.25])), [[[0.25, -0.25]]]
+    )

@@ -38,19 +38,19 @@ def test_shapes_bounds_and_seeds(sharp):
 
 def test_paths_are_renewed(sharp):
     source = stream(sharp, batch_size=16)
-    before = source._paths.copy()
+    before = source._paths.clone()
     source.draw()
-    assert (source._paths != before).any((1, 2)).sum() == 1
+    assert (source._paths != before).flatten(1).any(1).sum() == 1
 
 
 def test_scenes_are_blurred_by_the_motion_that_they_state(sharp, monkeypatch):
     """One region at one place of a path: the image is a plain convolution with that PSF."""
     source = stream(sharp, image_size=64, pool_size=1)
-    path = np.array([[3.0, -9.0, 0.2, 0.1], [-5.0, 4.0, 0.6, 0.4]])
-    source._paths[0] = path
+    ends = np.array([[3.0, -9.0, 0.2, 0.1], [-5.0, 4.0, 0.6, 0.4]])
     t = np.linspace(0, 1, source.nodes)[:, None]
-    psfs = FAMILY.psf((path[0] + t * (path[1] - path[0])).astype(np.float32))
-    source._psfs[0] = torch.as_tensor(psfs)
+    monkeypatch.setattr(source, "_path", lambda: ends[0] + t * (ends[1] - ends[0]))
+    source._renew()
+    psfs = source._psfs[0].numpy()
     monkeypatch.setattr(source, "_regions", lambda n: torch.zeros(source.size, source.size))
     monkeypatch.setattr(source, "_places", lambda: torch.full((source.size, source.size), 2.5))
     monkeypatch.setattr(source, "_turn", lambda *parts: parts)
