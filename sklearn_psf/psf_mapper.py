@@ -19,6 +19,7 @@ __all__ = ["SpatialPSFMapper"]
 # Most microscopes have no cylindrical lens, and an astigmatism that is read but not there costs the
 # restoration of their images most of its gain.
 _DEFAULT_WEIGHTS = "zernike-1"
+_MIN_DENSE = 64  # pixels of an image that method="dense" reads
 
 
 class SpatialPSFMapper(TransformerMixin, BaseEstimator):
@@ -212,14 +213,19 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
 
     def _check_size(self, X):
         shape = self._working_shape(X.shape[1:])
-        if min(shape) < self.patch_size_:
+        least, reason = self.patch_size_, "patch_size of the regressor"
+        if self.method == "dense":  # smaller images are continued beyond their borders
+            least, reason = (
+                max(self.stride, _MIN_DENSE),
+                f"least that is read, and stride={self.stride}",
+            )
+        if min(shape) < least:
             resampled = ""
             if shape != X.shape[1:]:
                 resampled = f" ({shape[0]} x {shape[1]} at the network's sampling)"
             raise ValueError(
                 f"Images of X are {X.shape[1]} x {X.shape[2]} pixels{resampled}, smaller than "
-                f"the minimum of {self.patch_size_} x {self.patch_size_} required: the patch_size "
-                "of the regressor."
+                f"the minimum of {least} x {least} required: the {reason}."
             )
 
     def _scale(self):
@@ -251,24 +257,23 @@ class SpatialPSFMapper(TransformerMixin, BaseEstimator):
         """Parameters, standard deviations and invalidity of one image's windows."""
         corners = [(r, c) for r in grid[0] for c in grid[1]]
         shape = (len(grid[0]), len(grid[1]))
-        reading = (self._read_dense if self.method == "dense" else self._read_windows)(
-            image, grid, bar
-        )
+        if self.method == "dense":
+            reading = self._read_dense(image, grid)
+            bar.update(len(corners))
+        else:
+            reading = self._read_windows(image, corners, bar)
         parameters, std = self._regularised(*reading, np.array(corners), shape)
         return parameters.reshape(*shape, -1), std.reshape(*shape, -1), reading[2].reshape(shape)
 
-    def _read_dense(self, image, grid, bar):
+    def _read_dense(self, image, grid):
         """As `_read`, of squares of `stride` pixels."""
         centres = [starts + (self.stride - 1) / 2 for starts in grid]
         maps = self.regressor_.predict_map(image[np.newaxis], *centres)
-        n = len(grid[0]) * len(grid[1])
-        bar.update(n)
-        return [part.reshape(n, *part.shape[3:]) for part in maps]
+        return [part.reshape(-1, *part.shape[3:]) for part in maps]
 
-    def _read_windows(self, image, grid, bar):
+    def _read_windows(self, image, corners, bar):
         """As `_read`, of windows."""
         size = self.patch_size_
-        corners = [(r, c) for r in grid[0] for c in grid[1]]
         parts = []
         for start in range(0, len(corners), self.batch_size):
             block = corners[start : start + self.batch_size]

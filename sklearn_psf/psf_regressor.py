@@ -36,7 +36,6 @@ __all__ = ["PSFParameterRegressor"]
 _MIN_PATCH = 32
 _N_VALIDATION = 512
 _N_SCORE = 512
-_MAP_STRIDE = 8  # pixels of the image per pixel of what a "unet" reads
 
 
 def _is_dense(regressor):
@@ -203,7 +202,7 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         model, card, state = self._resolve("zernike-3", ("psf_model",))
         if self.pretrained is not None:
             self.window_size_ = int(card["patch_size"])
-            self.patch_size_ = self._checked_context()
+            self.patch_size_ = self._checked_context(card["architecture"] == "unet")
             check_image_list(X)
             self._store_pretrained(model, card, state)
             scale = scale_of_context(card, self.patch_size_)
@@ -372,35 +371,37 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
             check_choice("architecture", self.architecture, (*ARCHITECTURES, "unet"))
         if self.patch_size is not None:
             check_number("patch_size", self.patch_size, low=_MIN_PATCH, integer=True)
-            if self.architecture == "unet" and self.patch_size % 64:
-                raise ValueError(
-                    "patch_size must be a multiple of 64 for architecture 'unet', got "
-                    f"{self.patch_size}."
-                )
         if self.patience is not None:
             check_number("patience", self.patience, low=1, integer=True)
 
-    def _checked_context(self):
+    def _checked_context(self, dense):
         """Size of the patches that pretrained weights are asked to read."""
         own = self.window_size_
         size = own if self.patch_size is None else self.patch_size
-        if size < own or (size - own) % (own // 2) or (size > own and _is_dense(self)):
+        if size == own:
+            return own
+        if dense or size < own or (size - own) % (own // 2):
+            advice = f"larger patches must be larger by a multiple of {own // 2}"
+            if dense:
+                advice = "'unet' reads patches of any size as it is"
             raise ValueError(
                 f"patch_size={size!r} disagrees with the weights {str(self.pretrained)!r}, whose "
-                f"card says {own}: larger ones must be larger by a multiple of {own // 2}, and "
-                "'unet' takes patches of any size anyway."
+                f"card says {own}: {advice}."
             )
         return int(size)
 
     def _fit_sharp(self, X, model, card, state):
-        dense = self.architecture == "unet"
+        dense = self._architecture(card) == "unet"
         patch_size = int(self.patch_size or card.get("patch_size", 192 if dense else 128))
+        if dense and patch_size % 64:
+            raise ValueError(
+                f"patch_size must be a multiple of 64 for architecture 'unet', got {patch_size}."
+            )
         images = check_image_list(X)
         rng = check_random_state(self.random_state)
         train, valid = self._split_images(images, rng)
         # A training that is resumed goes on with other patches instead of the first ones again.
         seeds = [rng.randint(2**31 - 1), epochs_done(self.checkpoint)]
-        batches = self._blurred(train, model, patch_size, np.random.RandomState(seeds))
         validation = make_blurred_patches(
             valid,
             _N_VALIDATION,
@@ -412,10 +413,14 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         n_batches = max(1, self.n_patches // self.batch_size)
         sample = model.encode(model.sample(4096, rng))
         network = self._start(model, card, state, rng)
+        label_stride = network.stride if dense else None
+        batches = self._blurred(
+            train, model, patch_size, label_stride, np.random.RandomState(seeds)
+        )
         self._train(network, batches, sample, n_batches, validation, model, patch_size)
 
-    def _blurred(self, images, model, size, random_state):
-        """Endless batches of images and encoded parameters: one PSF each, or a varying one."""
+    def _blurred(self, images, model, size, label_stride, random_state):
+        """Endless batches of images and encoded parameters: of one PSF, or of a varying one."""
         options = {
             "psf_model": model,
             "batch_size": self.batch_size,
@@ -423,10 +428,10 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
             "device": self.device,
             "random_state": random_state,
         }
-        if self.architecture != "unet":
+        if label_stride is None:
             stream = PatchStream(images, patch_size=size, **options)
             return ((X, model.encode(y)) for X, y in stream)
-        stream = VaryingBlurStream(images, image_size=size, label_stride=_MAP_STRIDE, **options)
+        stream = VaryingBlurStream(images, image_size=size, label_stride=label_stride, **options)
         return ((X, model.encode(y.movedim(1, -1))) for X, y in stream)
 
     def _fit_patches(self, X, y, model, card, state):
@@ -473,10 +478,12 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
             raise ValueError("y holds no valid row: every one has NaN (textureless).")
         return y
 
+    def _architecture(self, card):
+        return self.architecture or card.get("architecture", "compact")
+
     def _start(self, model, card, state, rng):
-        architecture = self.architecture or card.get("architecture", "compact")
         mixed_precision = self.batch_size >= 32
-        return self._new_network(architecture, model, state, rng, mixed_precision)
+        return self._new_network(self._architecture(card), model, state, rng, mixed_precision)
 
     def _train(self, network, batches, sample, n_batches, validation, model, patch_size):
         architecture = network.architecture

@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn_psf import PSFParameterRegressor, SpatialPSFMapper
 from sklearn_psf.networks import build_network, save_weights
 from sklearn_psf.optics import make_psf_model
-from sklearn_psf.simulation import make_textures
+from sklearn_psf.simulation import VaryingBlurStream, make_textures
 
 FAMILY = make_psf_model("gaussian-1", size=31)
 SMALL = {
@@ -118,3 +118,31 @@ def test_the_mapper_reads_squares_of_its_stride(dense, sharp):
 def test_a_patch_size_that_does_not_fit(sharp):
     with pytest.raises(ValueError, match="patch_size must be a multiple of 64 .* got 100"):
         PSFParameterRegressor(**SMALL | {"patch_size": 100}).fit(sharp)
+
+
+def test_weights_of_a_dense_network_say_what_a_training_draws(dense, sharp, monkeypatch):
+    """Without `architecture`, too, a training that starts from them sees varying blur."""
+    drawn = []
+
+    def note(self):
+        drawn.append(self.label_stride)
+        return draw(self)
+
+    draw = VaryingBlurStream.draw
+    monkeypatch.setattr(VaryingBlurStream, "draw", note)
+    card = {"psf_model": FAMILY.settings, "architecture": "unet", "patch_size": 64}
+    monkeypatch.setattr(
+        "sklearn_psf._held_network.load_pretrained", lambda name: (dense.state_, card)
+    )
+    settings = {k: v for k, v in SMALL.items() if k not in ("psf_model", "architecture")}
+    again = PSFParameterRegressor(initial_weights="dense", **settings).fit(sharp)
+    assert again.architecture_ == "unet" and drawn and set(drawn) == {8}
+
+
+def test_sizes_that_do_not_fit(dense, sharp):
+    mapper = SpatialPSFMapper(FrozenEstimator(dense), method="dense", stride=16)
+    assert mapper.fit_transform(np.asarray(sharp)[:, :64, :70]).parameters.shape == (3, 4, 4, 1)
+    with pytest.raises(ValueError, match="63 x 70 pixels, smaller than the minimum of 64 x 64"):
+        mapper.fit(np.asarray(sharp)[:, :63, :70])
+    with pytest.raises(ValueError, match="patch_size=288 disagrees .* reads patches of any size"):
+        PSFParameterRegressor(pretrained="zernike-3-dense", patch_size=288).fit(sharp)

@@ -8,6 +8,7 @@ import torch
 __all__ = [
     "angular_difference",
     "fit_std_scale",
+    "linear_weights",
     "sample_grid",
     "propagate_std",
     "read_image",
@@ -170,11 +171,13 @@ def sample_grid(values, places, wanted):
     >>> sample_grid(np.array([[0.0, 2.0]]), ([0], [3, 7]), ([0], [3, 4, 9]))
     array([[0. , 0.5, 2. ]])
     """
-    down, across = (
-        np.stack([np.interp(at, place, one) for one in np.eye(len(place))], 1)
-        for place, at in zip(places, wanted, strict=True)
-    )
+    down, across = map(linear_weights, places, wanted)
     return np.einsum("ah,hw...,bw->ab...", down, values, across, optimize=True)
+
+
+def linear_weights(places, wanted):
+    """Return the weights (wanted, places) of a linear interpolation, constant beyond its ends."""
+    return np.stack([np.interp(wanted, places, one) for one in np.eye(len(places))], 1)
 
 
 def propagate_std(model, encoding, variance, scale=1.0):

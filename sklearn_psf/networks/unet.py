@@ -83,7 +83,7 @@ class ResidualUNet(nn.Module):
     n_outputs : int
         Channels of the output, and outputs of the reader.
     reader : Compact
-        Reads windows; it is not trained here.
+        Reads windows. It is trained too, unless it came with weights and is frozen.
     window_stride : int
         Pixels from one window to the next.
     widths : tuple of int

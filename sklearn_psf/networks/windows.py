@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .compact import Compact
+from .reading import linear_weights
 from .spectra import normalize_patches
 
 __all__ = ["WINDOW", "WindowReadings"]
@@ -139,6 +140,5 @@ def _weights(starts, n: int, cell: int, shift: int, width: float) -> tuple[torch
     near = np.exp(-(((inside[:, None] - centres) / width) ** 2) / 2)
     near /= near.sum(1, keepdims=True)
     distance = (centres - at[:, None]) / width
-    between = np.stack([np.interp(at, centres, one) for one in np.eye(len(centres))], 1)
-    parts = (near, near * distance, near * distance**2, between)
+    parts = (near, near * distance, near * distance**2, linear_weights(centres, at))
     return tuple(torch.as_tensor(w, dtype=torch.float32) for w in parts)

@@ -1,6 +1,7 @@
 """Endless streams of images whose blur varies along paths of PSF parameters, for training."""
 
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ _BLOCK = 8  # pixels within which texture is measured
 _REACH = 5  # blocks along a side of the neighbourhood whose texture decides on validity
 
 
-class PathStream(FieldStream):
+class PathStream(FieldStream, ABC):
     """What streams of images with varying blur have in common.
 
     A path leads through PSF parameters by a few nodes, between which PSFs are interpolated; each
@@ -102,13 +103,13 @@ class PathStream(FieldStream):
         step = self.label_stride
         return X, truth[..., step // 2 :: step, step // 2 :: step]
 
+    @abstractmethod
     def _path(self):
         """Parameters (nodes, P) along a new path."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _scene(self):
         """Blurred and sharp image (size, size) in [0, 1], and parameters (P, size, size)."""
-        raise NotImplementedError
 
     def _renew(self):
         """Replace the oldest path of the pool."""
