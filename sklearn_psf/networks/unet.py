@@ -12,6 +12,7 @@ from .windows import WindowReadings
 
 __all__ = ["DENSE_ARCHITECTURES", "DenseNetwork", "ResidualUNet", "normalize_locally"]
 
+_MULTIPLE = 32  # pixels, of the network's, to which height and width are padded
 _NEIGHBOURHOOD = 65  # pixels over which an image is normalised
 
 
@@ -120,13 +121,13 @@ class ResidualUNet(nn.Module):
     def forward(self, x: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Map images to outputs at stride 4.
 
-        `x` (n, 1, H, W) are the binned and normalised images, `images` those that windows are read
-        in; multiples of 16 of the network's pixels.
+        `x` (n, 1, H, W) are the binned and normalised images, padded to multiples of 16, `images`
+        those that windows are read in: what was padded is no texture.
         """
         levels = [self.blocks[0](self.stem(x))]
         levels.append(self.blocks[1](self.down[0](levels[0])))
         deepest = self.down[1](levels[1])
-        seen = self.windows(images)
+        seen = self.windows(images, deepest.shape[-2:])
         deepest = self.join(torch.cat([deepest, seen.to(deepest.dtype)], 1))
         y = self.blocks[2](deepest)
         for up in reversed(self.up):
@@ -170,8 +171,6 @@ class DenseNetwork(nn.Module):
     ----------
     stride : int
         Pixels of the image per pixel of the output.
-    multiple : int
-        Pixels; height and width are padded to multiples of it.
     target_mean, target_scale : Tensor of shape (E,)
         Buffers: the network regresses ``(encoding - mean) / scale``.
     """
@@ -184,17 +183,17 @@ class DenseNetwork(nn.Module):
         reader, *layout = DENSE_ARCHITECTURES[architecture]
         self.backbone = ResidualUNet(n_outputs, reader(n_outputs), *layout)
         self.binning = layout[-1]
-        self.stride, self.multiple = 4 * self.binning, 32 * self.binning
+        self.stride = 4 * self.binning
         self.register_buffer("target_mean", torch.zeros(n_encoded))
         self.register_buffer("target_scale", torch.ones(n_encoded))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map images (n, H, W) to (n, 2 E + 1, h, w), both padded."""
+        """Map images (n, H, W) to (n, 2 E + 1, h, w), padded to multiples of 8 squares."""
         images = images[:, None].float()
-        height, width = images.shape[-2:]
-        extra = (0, -width % self.multiple, 0, -height % self.multiple)
-        images = F.pad(images, extra, mode="replicate")
-        x = normalize_locally(F.avg_pool2d(images, self.binning))
+        binned = F.avg_pool2d(images, self.binning, ceil_mode=True)
+        height, width = binned.shape[-2:]
+        extra = (0, -width % _MULTIPLE, 0, -height % _MULTIPLE)
+        x = F.pad(normalize_locally(binned), extra, mode="replicate")
         x = x.contiguous(memory_format=torch.channels_last)
         mixed = self.mixed_precision and self.training
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=mixed):

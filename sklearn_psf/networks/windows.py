@@ -1,5 +1,6 @@
 """What a network for patches reads in the overlapping windows of whole images."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -42,7 +43,7 @@ class WindowReadings(nn.Module):
     Examples
     --------
     >>> readings = WindowReadings(Compact(3), stride=64)
-    >>> readings(torch.rand(1, 1, 160, 256)).shape
+    >>> readings(torch.rand(1, 1, 157, 250), (10, 16)).shape
     torch.Size([1, 195, 10, 16])
     """
 
@@ -61,13 +62,12 @@ class WindowReadings(nn.Module):
         """Set the mode of training, but for a frozen reader."""
         return super().train(mode and not self.frozen)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map images (n, 1, H, W) to outputs and features (n, channels, H / cell, W / cell).
+    def forward(self, images: torch.Tensor, cells: Sequence[int]) -> torch.Tensor:
+        """Map images (n, 1, H, W) to outputs and features (n, channels, *cells).
 
         Smaller images than a window are continued by their last pixels.
         """
-        shape = images.shape[-2:]
-        missing = [max(0, WINDOW - n) for n in shape]
+        missing = [max(0, WINDOW - n) for n in images.shape[-2:]]
         pads = [p for m in reversed(missing) for p in (m // 2, m - m // 2)]
         images = F.pad(images, pads, mode="replicate") if any(pads) else images
         starts = [_starts(n, self.stride) for n in images.shape[-2:]]
@@ -83,7 +83,7 @@ class WindowReadings(nn.Module):
         width = 0.75 * self.stride
         weights = [
             [w.to(seen) for w in _weights(tuple(s), n, self.cell, m // 2, width)]
-            for s, n, m in zip(starts, shape, missing, strict=True)
+            for s, n, m in zip(starts, cells, missing, strict=True)
         ]
         between = _apply(weights[0][3], weights[1][3], features)
         return torch.cat([_fit_planes(outputs, *weights, 1 / (_SLOPE * width) ** 2), between], 1)
@@ -129,13 +129,13 @@ def _starts(n: int, stride: int) -> list[int]:
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # what is cached must also serve a training
-def _weights(starts, n: int, cell: int, shift: int, width: float) -> tuple[torch.Tensor, ...]:
-    """Weights (n / cell, windows): moments of order 0, 1, 2, and those of an interpolation.
+def _weights(starts, n_cells: int, cell: int, shift: int, width: float) -> tuple[torch.Tensor, ...]:
+    """Weights (n_cells, windows): moments of order 0, 1, 2, and those of an interpolation.
 
     Distances count from each place; what is near, beyond the outermost centres, counts from these.
     """
     centres = np.array(starts) + (WINDOW - 1) / 2 - shift
-    at = cell * np.arange(n // cell) + (cell - 1) / 2
+    at = cell * np.arange(n_cells) + (cell - 1) / 2
     inside = at.clip(centres[0], centres[-1])
     near = np.exp(-(((inside[:, None] - centres) / width) ** 2) / 2)
     near /= near.sum(1, keepdims=True)

@@ -112,6 +112,21 @@ def test_weights_of_another_family_are_no_reader():
         load_initial_weights(build_network("unet", 3), build_network("compact", 4).state_dict())
 
 
+def test_what_pads_odd_sizes_is_not_read(network):
+    """The last windows end at the border of the image, not of what it is padded to."""
+    x = noise(1, 201, 171)
+    seen = []
+    handle = network.backbone.windows.register_forward_hook(lambda *parts: seen.append(parts[1]))
+    with torch.inference_mode():
+        network(x)
+    handle.remove()
+    images, cells = seen[0]
+    assert tuple(images.shape) == (1, 1, 201, 171)
+    assert all(
+        n * network.backbone.windows.cell >= m for n, m in zip(cells, (201, 171), strict=True)
+    )
+
+
 def test_large_offsets_do_not_round_texture_away(network):
     image = noise(96, 96).double().numpy()
     for ours, expected in zip(

@@ -27,7 +27,7 @@ def spot(row, column, shape=(320, 320)):
 
 @pytest.mark.parametrize(("row", "column"), [(128, 192), (160, 160), (192, 128)])
 def test_a_reading_stands_where_its_window_has_its_centre(row, column):
-    readings = WindowReadings(Position(), stride=32)(spot(row, column))
+    readings = WindowReadings(Position(), stride=32)(spot(row, column), (20, 20))
     assert readings.shape == (1, 4, 20, 20)
     weight = (readings[0, 0] > 0.5 * readings[0, 0].max()).float()
     for axis, centre in enumerate((row, column)):
@@ -52,7 +52,8 @@ class Ramp(Position):
 
 def test_a_tilt_goes_on_up_to_the_border():
     """Planes are fitted; features, which are not, keep their outermost value."""
-    readings = WindowReadings(Ramp(0.1), stride=32)(torch.randn(1, 1, 320, 128))[0, :, :, 4]
+    readings = WindowReadings(Ramp(0.1), stride=32)(torch.randn(1, 1, 320, 128), (20, 8))
+    readings = readings[0, :, :, 4]
     mean, spread, feature = readings[0], readings[1].exp(), readings[3]
     at = 16 * torch.arange(20) + 7.5
     torch.testing.assert_close(mean, 0.1 * (at - 63.5) / 32, atol=0.07, rtol=0)
@@ -81,7 +82,7 @@ class Shares(Position):
 def test_unsure_and_invalid_windows_have_little_say(log_variance, logit, share):
     """Half way between a window that reads 0 and one that reads 1."""
     readings = WindowReadings(Shares(log_variance, logit), stride=128, cell=64)
-    mean, spread = readings(torch.randn(1, 1, 256, 128))[0, :2, :, 0]
+    mean, spread = readings(torch.randn(1, 1, 256, 128), (4, 2))[0, :2, :, 0]
     # two windows, at 64 and 192 pixels; cells at 32, 96, 160 and 224
     odds = (mean[1:3] / (1 - mean[1:3])).prod().sqrt()
     assert abs(float(odds / (1 + odds)) - share) < 0.01
@@ -97,14 +98,14 @@ def test_last_windows_end_at_the_border():
             calls.append(len(x))
             return super().read(x)
 
-    WindowReadings(Count(), stride=96)(torch.randn(1, 1, 288, 128))
+    WindowReadings(Count(), stride=96)(torch.randn(1, 1, 288, 128), (18, 8))
     assert calls == [3]  # at rows 0, 96 and 160
 
 
 def test_windows_are_normalised_and_small_images_are_continued():
     x = torch.randn(2, 1, 64, 96)
     module = WindowReadings(Position(), stride=32, cell=32)
-    one, other = module(x), module(50 + 7 * x)
+    one, other = module(x, (2, 3)), module(50 + 7 * x, (2, 3))
     assert one.shape == (2, 4, 2, 3)
     torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
     torch.testing.assert_close(one[:, 3], torch.ones(2, 2, 3), atol=0.01, rtol=0)
