@@ -381,7 +381,7 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         if size == own:
             return own
         if dense or size < own or (size - own) % (own // 2):
-            advice = f"larger patches must be larger by a multiple of {own // 2}"
+            advice = f"larger ones must be larger by a multiple of {own // 2}"
             if dense:
                 advice = "'unet' reads patches of any size as it is"
             raise ValueError(
