@@ -33,7 +33,8 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
 
     While the shutter is open the sample moves; at time s in [-1/2, 1/2] (in exposures, counted from
     its middle) a point stands at ``v s``, with a defocus of ``z0 + v_z s``. A fully convolutional
-    network looks at the image and at the power spectra of its windows and regresses
+    network looks at the image and at the power spectra of its windows, once to see what moves alike
+    and once more with that kept apart, and regresses
 
     .. math:: v_y, v_x\ \text{(pixels per exposure)},\quad
               v_z, z_0\ \text{(waves RMS of defocus per exposure, and waves RMS)}
@@ -217,7 +218,9 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         motion : ndarray of shape (n, 4, H, W)
             v_y, v_x, v_z and z0, in pixels and waves RMS per exposure and waves RMS; with `optics`
             in micrometres per exposure and micrometres, with `exposure` too in micrometres per
-            second and micrometres. float32.
+            second and micrometres. float32. Of (v_y, v_x) the vector that is nearest, in the mean,
+            to all that are possible, up to their sense: it is shorter than the speed where its
+            direction is unsure.
         std : ndarray of shape (n, 4, H, W)
             Only with `return_std`.
         """
@@ -225,6 +228,7 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         motions, stds = [], []
         for image in X:
             encoding, variance, _ = self._read(image)
+            encoding = self.psf_model_.nearest(encoding, variance)
             motion = self.psf_model_.decode(self._enlarged(encoding, image.shape))
             motions.append(motion * self.scale_)
             if return_std:
@@ -394,6 +398,7 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
     def _read_squares(self, X):
         """Encoding, variance and motion (n, h, w, k) of squares of 4 x 4 pixels of equal images."""
         encoding, variance, _ = (np.stack(p) for p in zip(*map(self._read, X), strict=True))
+        encoding = self.psf_model_.nearest(encoding, variance)
         return encoding, variance, self.psf_model_.decode(encoding)
 
     def _score_squares(self, X, truth):

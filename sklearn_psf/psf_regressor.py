@@ -29,7 +29,12 @@ from .networks.reading import (
 )
 from .networks.training import ArrayBatches, epochs_done
 from .networks.weights import scale_of_context
-from .simulation import PatchStream, VaryingBlurStream, make_blurred_patches
+from .simulation import (
+    MaskedPatchStream,
+    PatchStream,
+    VaryingBlurStream,
+    make_blurred_patches,
+)
 
 __all__ = ["PSFParameterRegressor"]
 
@@ -429,7 +434,9 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
             "random_state": random_state,
         }
         if label_stride is None:
-            stream = PatchStream(images, patch_size=size, **options)
+            masked = self.architecture == "compact-directed"  # the windows of flow are
+            kind = MaskedPatchStream if masked else PatchStream
+            stream = kind(images, patch_size=size, **options)
             return ((X, model.encode(y)) for X, y in stream)
         stream = VaryingBlurStream(images, image_size=size, label_stride=label_stride, **options)
         return ((X, model.encode(y.movedim(1, -1))) for X, y in stream)

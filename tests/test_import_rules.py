@@ -35,7 +35,7 @@ ARROWS = {
     "_psf_map": {"optics", "_validation"},
     "richardson_lucy": {"operators", "_validation"},
     "simulation": {"optics", "operators", "_validation"},
-    "networks": {"_validation", "_files"},
+    "networks": {"_validation", "_files", "operators"},
     "_held_network": {"_validation", "networks", "optics"},
     "psf_regressor": PHYSICS | FLOW | {"_held_network"},
     "psf_mapper": PHYSICS | FLOW | {"_psf_grid", "psf_regressor"},

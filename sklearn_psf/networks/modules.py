@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from .compact import Compact, DirectedCompact
+from .dense import DENSE_ARCHITECTURES, DenseNetwork
 from .outputs import split_outputs
 from .resnet import ResNet, resnext50
 from .spectra import normalize_patches
-from .unet import DENSE_ARCHITECTURES, DenseNetwork
 
 __all__ = [
     "ARCHITECTURES",

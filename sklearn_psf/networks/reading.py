@@ -100,7 +100,7 @@ def _centre(part, network):
     return part[:, rows, columns].mean((1, 2))
 
 
-def read_image(network, image, tile=1024, halo=128):
+def read_image(network, image, tile=1152, halo=192):
     """Run a fully convolutional network on an image, in overlapping tiles.
 
     Parameters
@@ -110,9 +110,9 @@ def read_image(network, image, tile=1024, halo=128):
     image : ndarray of shape (H, W)
         Of any real dtype.
     tile : int
-        Pixels along a side that are read at a time, a multiple of 64.
+        Pixels along a side that are read at a time, a multiple of 192.
     halo : int
-        Pixels around a tile that the network sees too, a multiple of 64.
+        Pixels around a tile that the network sees too, a multiple of 192.
 
     Returns
     -------

@@ -18,6 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 
+from .regions import alike_loss
+
 __all__ = ["ArrayBatches", "PSFLoss", "epochs_done", "train_network"]
 
 
@@ -54,13 +56,27 @@ class PSFLoss(nn.Module):
     def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean loss of outputs (n, 2 E + 1) against standardised targets (n, E) with NaN rows.
 
-        Maps of outputs (n, 2 E + 1, h, w) have targets (n, h, w, E), or (n, E) everywhere.
+        Maps of outputs (n, 2 E + 1, h, w) have targets (n, h, w, E), or (n, E) everywhere. Outputs
+        of a first reading, which may follow them, count half as much, and coordinates of likeness
+        in full.
         """
-        if outputs.ndim == 4:
-            outputs = outputs.movedim(1, -1)
-            if targets.ndim == 2:
-                targets = targets[:, None, None].expand(*outputs.shape[:3], -1)
-            outputs, targets = outputs.flatten(0, 2), targets.flatten(0, 2)
+        if outputs.ndim == 2:
+            return self._mean(outputs, targets)
+        if targets.ndim == 2:
+            targets = targets[:, None, None].expand(-1, *outputs.shape[2:], -1)
+        n = 2 * targets.shape[-1] + 1
+        last, first, coordinates = outputs[:, :n], outputs[:, n : 2 * n], outputs[:, 2 * n :]
+        loss = self._of_maps(last, targets)
+        if first.shape[1]:
+            loss = loss + 0.5 * self._of_maps(first, targets)
+        if coordinates.shape[1]:
+            loss = loss + alike_loss(coordinates, targets)
+        return loss
+
+    def _of_maps(self, outputs, targets):
+        return self._mean(outputs.movedim(1, -1).flatten(0, 2), targets.flatten(0, 2))
+
+    def _mean(self, outputs, targets):
         n_encoded = targets.shape[1]
         mean, log_variance = outputs[:, :n_encoded], outputs[:, n_encoded:-1]
         invalid = torch.isnan(targets).any(1)

@@ -5,6 +5,7 @@ from .convolution import Convolution
 from .gradient import divergence, gradient, total_variation, tv_curvature
 from .linear_operator import ORDERS, LinearOperator
 from .local_psfs import Block, LocalPSFs, central_block, split_blocks
+from .masks import apply_masks
 from .mode_convolution import ModeConvolution
 from .psf_crop import crop_psfs
 from .psf_modes import compute_psf_modes
@@ -23,6 +24,7 @@ __all__ = [
     "LocalPSFs",
     "ModeConvolution",
     "TileConvolution",
+    "apply_masks",
     "central_block",
     "compute_psf_modes",
     "crop_psfs",

@@ -13,6 +13,7 @@ from .motion_encodings import (
     decode_motion,
     encode_astigmatic_motion,
     encode_motion,
+    nearest_motion,
 )
 from .psf_model import PSFModel
 from .pupil import Optics, is_number, pupil_psf
@@ -72,6 +73,23 @@ class Motion(PSFModel):
         """Arguments of `make_psf_model` that rebuild this family."""
         extra = {"cylinder": self.cylinder, "axis": self.axis} if self.cylinder else {}
         return super().settings | extra
+
+    def nearest(self, encoded: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Return coordinates of the motion that is nearest to uncertain ones, up to its sense.
+
+        Parameters
+        ----------
+        encoded, variance : ndarray of shape (..., n_encoded)
+            Means of coordinates and their variances.
+
+        Returns
+        -------
+        ndarray of shape (..., n_encoded)
+            To decode. With astigmatism they are as they were.
+        """
+        if self.cylinder:
+            return encoded
+        return nearest_motion(torch.as_tensor(encoded), torch.as_tensor(variance)).numpy()
 
     def _bounds(self) -> list[tuple[float, float]]:
         lowest = -1.0 if self.cylinder else 0.0

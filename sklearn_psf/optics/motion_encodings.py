@@ -11,9 +11,11 @@ __all__ = [
     "decode_motion",
     "encode_astigmatic_motion",
     "encode_motion",
+    "nearest_motion",
 ]
 
 _TINY = 1e-12
+_N_TERMS = 8  # of a series whose terms fall as k^-2
 _PIXELS_PER_WAVE = 20.0  # brings lateral and axial motion to one scale: that of their bounds
 
 
@@ -79,6 +81,54 @@ def decode_motion(e: torch.Tensor) -> torch.Tensor:
     against = vy * e[..., 4] + vx * e[..., 5] < 0
     sense = torch.where(against, -1.0, 1.0).to(e.dtype)
     return torch.stack([vy * sense, vx * sense, e[..., 2].clamp(min=0), e[..., 3].clamp(min=0)], -1)
+
+
+def nearest_motion(e: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+    r"""Coordinates of the motion that is nearest, in the mean, to one that is not known for sure.
+
+    Means of :math:`\|v\| (\cos 2t, \sin 2t)` over possible directions are short, down to 0 where
+    every direction is possible, though the speed be known. Of all vectors along the mean axis that
+    of length
+
+    .. math:: \|v\|\, E |\cos \delta| = \|v\| \frac{2}{\pi} \left(1 + 2 \sum_{k \ge 1}
+              \frac{(-1)^{k + 1} \kappa^{k^2}}{4 k^2 - 1} \right)
+
+    has the least mean squared distance to v or -v, for a wrapped normal distribution of the angle
+    :math:`\delta` between them with :math:`E \cos 2 \delta = \kappa`. The square of the speed is
+    that of the mean plus its variances, and :math:`\kappa` the length of the mean over the speed.
+
+    Parameters
+    ----------
+    e : Tensor of shape (..., 6)
+        Means of coordinates of `encode_motion`.
+    variance : Tensor of shape (..., 6)
+        Their variances.
+
+    Returns
+    -------
+    Tensor of shape (..., 6)
+        Coordinates; the same where variances are 0.
+
+    References
+    ----------
+    K. V. Mardia and P. E. Jupp, Directional Statistics (Wiley, 2000), section 3.5.7.
+
+    Examples
+    --------
+    >>> import torch
+    >>> e = torch.tensor([[3.0, 0.0, 1.0, 1.0, 0.0, 3.0]])
+    >>> nearest_motion(e, torch.tensor([[16.0, 0.0, 0.1, 0.1, 1.0, 1.0]]))[0, 0].round(decimals=2)
+    tensor(4.40)
+    """
+    squares = e[..., :2].square().sum(-1) + _TINY
+    speed = torch.sqrt(squares + variance[..., :2].sum(-1))
+    kappa = torch.sqrt(squares) / speed
+    k = torch.arange(1, _N_TERMS + 1, dtype=e.dtype, device=e.device)
+    factors = 2 * (-1) ** (k + 1) / (4 * k * k - 1)
+    terms = (kappa[..., None] ** (k * k) * factors).sum(-1)
+    share = (1 + terms) / (1 + factors.sum())  # pi / 2, but for what is cut off
+    longer = e[..., :2] * (share / kappa)[..., None]
+    return torch.cat([longer, e[..., 2:]], -1)
 
 
 def encode_astigmatic_motion(p: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Seeded generators: sharp textures, blurred patches, scenes with their ground truth."""
 
 from .focal_stack import make_focal_stack
+from .masked_patches import MaskedPatchStream
 from .motion_scenes import make_motion_scene, make_particles, make_pipe_flow, make_vortex
 from .motion_stream import MotionStream
 from .patches import PatchStream, make_blurred_patches
@@ -14,6 +15,7 @@ __all__ = [
     "SKIMAGE_IMAGES",
     "SURFACE_SHAPES",
     "TEXTURE_KINDS",
+    "MaskedPatchStream",
     "MotionStream",
     "PatchStream",
     "VaryingBlurStream",

@@ -29,14 +29,15 @@ class MotionStream(PathStream):
     """
 
     def _path(self):
-        rng, low_high = self.rng, self.psf_model.bounds
+        rng, (low, high) = self.rng, self.psf_model.bounds.T
         start = self.psf_model.sample(1, rng)[0]
-        if rng.rand() < 0.15:  # what stands still is part of many images
+        if rng.rand() < 0.05:  # what stands still is part of many images
             start[:3] = 0
-        end = start + rng.uniform(-0.5, 0.5, 4) * (low_high[:, 1] - low_high[:, 0])
-        if rng.rand() < 0.3:  # the profile of a flow in a pipe
+        end = start + rng.uniform(-0.5, 0.5, 4) * (high - low)
+        # Mirrored at the bounds: no motion is more frequent than others.
+        end = high - np.abs((end - low) % (2 * (high - low)) - (high - low))
+        if rng.rand() < 0.2:  # the profile of a flow in a pipe
             end = start * [0, 0, 0, 1]
-        end = np.clip(end, *low_high.T)
         return start + np.linspace(0, 1, self.nodes)[:, None] * (end - start)
 
     def _scene(self):

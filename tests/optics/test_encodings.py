@@ -20,6 +20,7 @@ from sklearn_psf.optics.motion_encodings import (
     decode_motion,
     encode_astigmatic_motion,
     encode_motion,
+    nearest_motion,
 )
 
 FEW = settings(max_examples=15)
@@ -299,3 +300,38 @@ def test_coherent_leaves_families_without_an_amplitude_alone(family):
     model = make_psf_model(family, size=31)
     encoded = model.encode(model.sample(5, random_state=0))
     np.testing.assert_array_equal(model.coherent(encoded), encoded)
+
+
+# ------------------------------------------------------------- what is nearest to uncertain motions
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.4, 0.8, 3.0])
+@pytest.mark.parametrize("wide", [0.0, 0.3])
+def test_the_nearest_motion_has_the_least_error_up_to_sense(spread, wide):
+    """Of vectors along the mean axis, to directions that spread by so many radians."""
+    rng = np.random.RandomState(0)
+    angle = 0.7 + spread * rng.randn(40000)
+    speed = 10 * np.exp(wide * rng.randn(40000) - wide**2 / 2)
+    v = np.stack([speed * np.sin(angle), speed * np.cos(angle)], -1)
+    rest = np.full((len(v), 2), 0.5)
+    e = encode_motion(torch.as_tensor(np.concatenate([v, rest], -1)))
+    nearest = decode_motion(nearest_motion(e.mean(0), e.var(0)))[:2].numpy()
+
+    def error(vector):
+        return np.mean(np.minimum(((v - vector) ** 2).sum(1), ((v + vector) ** 2).sum(1)))
+
+    axis = nearest / np.linalg.norm(nearest)
+    best = min(error(length * axis) for length in np.linspace(0.1, 12, 60))
+    assert error(nearest) < 1.05 * best + 0.05
+    plain = decode_motion(e.mean(0))[:2].numpy()
+    if spread > 0.3:
+        assert error(nearest) < 0.95 * error(plain)
+
+
+def test_a_sure_motion_is_its_own_nearest():
+    p = torch.tensor([[3.0, -4.0, 0.5, 0.25], [0.0, 0.0, 0.1, 0.2]], dtype=torch.float64)
+    e = encode_motion(p)
+    same(nearest_motion(e, torch.zeros_like(e)), e, atol=1e-6)
+    model = make_psf_model("motion", cylinder=0.3)
+    seven = model.encode(p)
+    same(torch.as_tensor(model.nearest(seven.numpy(), np.ones((2, 7)))), seven)
