@@ -117,8 +117,9 @@ def nearest_motion(e: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
     --------
     >>> import torch
     >>> e = torch.tensor([[3.0, 0.0, 1.0, 1.0, 0.0, 3.0]])
-    >>> nearest_motion(e, torch.tensor([[16.0, 0.0, 0.1, 0.1, 1.0, 1.0]]))[0, 0].round(decimals=2)
-    tensor(4.40)
+    >>> nearest = nearest_motion(e, torch.tensor([[16.0, 0.0, 0.1, 0.1, 1.0, 1.0]]))
+    >>> round(nearest[0, 0].item(), 2)
+    4.41
     """
     squares = e[..., :2].square().sum(-1) + _TINY
     speed = torch.sqrt(squares + variance[..., :2].sum(-1))
