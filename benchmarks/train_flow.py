@@ -1,12 +1,14 @@
-"""Train, evaluate and export the weights "motion" of the flow estimator, in two stages.
+"""Train, evaluate and export the weights "motion" of the flow estimator, in three stages.
 
-    python benchmarks/train_flow.py --minutes 75 60 --data DIR [--resume]
+    python benchmarks/train_flow.py --minutes 75 60 60 --data DIR [--resume]
 
-The first stage reads patches of one motion, many more in the same time than there would be scenes;
-it starts from the weights "zernike-3", which know texture from blur. The second trains what finds
-the borders of motions, on scenes, around this reader of windows. `--data` is as in
-train_weights.py: images are split by source repository, never by image. An interrupted training
-goes on with `--resume`.
+The first stage trains a reader of small patches, or parts of them, of one motion; it starts from
+the weights "zernike-3", which know texture from blur. The second trains a reader of wide patches,
+which sees a part of them beside the rest. The third trains what finds the borders of motions, on
+scenes, around these readers. `--initial` takes the first reader, and what finds borders, from other
+weights of the flow estimator instead; a stage of 0 minutes is left out and keeps what they had.
+`--data` is as in train_weights.py: images are split by source repository, never by image. An
+interrupted training goes on with `--resume`.
 """
 
 import argparse
@@ -25,6 +27,8 @@ from sklearn_psf.networks import load_pretrained, save_weights
 from sklearn_psf.optics import make_psf_model
 from sklearn_psf.simulation import MotionStream, make_particles
 
+STAGES = ("patches", "regions", "scenes")
+PREFIXES = {"patches": "windows.reader.", "regions": "again."}  # in the network of whole images
 N_TEST = 96  # scenes of the training's kind on sources of their own
 
 
@@ -35,26 +39,11 @@ def main():
     train, calibration, test, sources = load_images(args.data, args.seed)
     train = [*draw_particles(300, args.seed), *train]
     model = make_psf_model("motion")
-    checkpoints = [args.output / f"motion-{stage}.checkpoint" for stage in ("patches", "scenes")]
-    for checkpoint in checkpoints:
+    for stage in STAGES:
+        checkpoint = args.output / f"motion-{stage}.checkpoint"
         if checkpoint.exists() and not args.resume:
             raise SystemExit(f"{checkpoint} exists: pass --resume to go on, or remove it.")
-    options = {"device": args.device, "random_state": args.seed, "verbose": 1}
-    options |= {"validation_fraction": 0.0, "max_epochs": 10**6, "psf_model": model}
-    history, initial = {}, args.initial
-    if initial is None:
-        reader = PSFParameterRegressor(
-            architecture="compact-directed", initial_weights=load_pretrained("zernike-3")[0],
-            n_patches=19200, max_minutes=args.minutes[0], learning_rate=args.learning_rate,
-            checkpoint=checkpoints[0], **options,
-        ).fit(train)  # fmt: skip
-        history["patches"], initial = reader.history_, reader.state_
-    flow = BlurFlowEstimator(
-        initial_weights=initial, image_size=args.image_size,
-        batch_size=args.batch_size, n_images=100 * args.batch_size, max_minutes=args.minutes[1],
-        learning_rate=args.learning_rate, checkpoint=checkpoints[1], **options,
-    ).fit(train)  # fmt: skip
-    history["scenes"] = flow.history_
+    history, flow = run_stages(args, model, train)
     (args.output / "motion.history.json").write_text(json.dumps(history))
     flow.calibrate(*scenes(model, calibration or test, 1, 48))
     figures = evaluate(flow, *scenes(model, test, 2, N_TEST))
@@ -64,12 +53,79 @@ def main():
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
 
 
+def run_stages(args, model, images):
+    """Train what has minutes; return the history of each stage and a fitted flow estimator."""
+    minutes = dict(zip(STAGES, args.minutes, strict=True))
+    state = {} if args.initial is None else load_pretrained(args.initial)[0]
+    history = {}
+    if minutes["patches"]:
+        # Architectures that grow from a smaller one take its weights where they have them.
+        start = readers_of(state).get("patches") or load_pretrained("zernike-3")[0]
+        reader = PSFParameterRegressor(
+            architecture="compact-directed", initial_weights=start, n_patches=19200,
+            **options(args, "patches", model, minutes),
+        ).fit(images)  # fmt: skip
+        history["patches"] = reader.history_
+        state |= named(reader.state_, PREFIXES["patches"])
+    if minutes["regions"]:
+        readers = readers_of(state)
+        wide = PSFParameterRegressor(
+            architecture="polar", initial_weights=readers.get("regions") or readers["patches"],
+            patch_size=256, batch_size=128, n_patches=25600,
+            **options(args, "regions", model, minutes),
+        ).fit(images)  # fmt: skip
+        history["regions"] = wide.history_
+        state |= named(wide.state_, PREFIXES["regions"])
+    if not minutes["scenes"]:
+        path = args.output / "motion-joined.safetensors"
+        save_weights(state, load_pretrained(args.initial)[1], path)
+        return history, BlurFlowEstimator(pretrained=path).fit(images)
+    flow = BlurFlowEstimator(
+        initial_weights={k: v for k, v in state.items() if k.startswith("backbone.")},
+        image_size=args.image_size, batch_size=args.batch_size, n_images=100 * args.batch_size,
+        **options(args, "scenes", model, minutes),
+    ).fit(images)  # fmt: skip
+    history["scenes"] = flow.history_
+    return history, flow
+
+
+def options(args, stage, model, minutes):
+    return {
+        "psf_model": model,
+        "validation_fraction": 0.0,
+        "max_epochs": 10**6,
+        "max_minutes": minutes[stage],
+        "learning_rate": args.learning_rate,
+        "checkpoint": args.output / f"motion-{stage}.checkpoint",
+        "device": args.device,
+        "random_state": args.seed,
+        "verbose": 1,
+    }
+
+
+def named(state, prefix):
+    """Weights of a reader under the names that they have in the network of whole images."""
+    own = "backbone."
+    return {own + prefix + k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}
+
+
+def readers_of(state):
+    """Weights of the readers in a network of whole images, each under its own names."""
+    parts = {}
+    for stage, prefix in PREFIXES.items():
+        whole = "backbone." + prefix
+        parts[stage] = {
+            "backbone." + k.removeprefix(whole): v for k, v in state.items() if k.startswith(whole)
+        }
+    return {stage: part for stage, part in parts.items() if part}
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of sharp images with a SOURCES.csv")
-    parser.add_argument("--initial", help="weights to start the second stage from, by name or path")
+    parser.add_argument("--initial", help="weights to start from, by name or path")
     parser.add_argument("--output", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--minutes", type=float, nargs=2, default=[75.0, 60.0])
+    parser.add_argument("--minutes", type=float, nargs=3, default=[75.0, 60.0, 60.0])
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=12)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -77,7 +133,10 @@ def parse_arguments():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device")
     parser.add_argument("--resume", action="store_true")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.initial is None and not args.minutes[2]:
+        parser.error("--minutes: without --initial the last stage needs some.")
+    return args
 
 
 def draw_particles(n, seed):
@@ -121,7 +180,7 @@ def evaluate(flow, X, y):
 
 def make_card(args, flow, history, sources, figures):
     command = (
-        f"python benchmarks/train_flow.py --minutes {args.minutes[0]:g} {args.minutes[1]:g} "
+        f"python benchmarks/train_flow.py --minutes {' '.join(f'{m:g}' for m in args.minutes)} "
         f"--image-size {args.image_size} --batch-size {args.batch_size} --seed {args.seed} "
         "--data DIR"
     ) + (f" --initial {Path(args.initial).stem}" if args.initial else "")
@@ -132,14 +191,13 @@ def make_card(args, flow, history, sources, figures):
         "architecture": flow.architecture_,
         "patch_size": args.image_size,
         "normalisation": "mean 0 and standard deviation 1 within 65 pixels around each pixel, and "
-        "of each window of 128 pixels",
+        "of what is read of each window of 128 or 256 pixels",
         "std_scale": flow.std_scale_.tolist(),
         "training": {
             "command": command,
             "seed": args.seed,
-            "minutes": [rows[-1]["minutes"] for rows in history.values()],
-            "patches": history["patches"][-1]["batches"] * 64 if "patches" in history else 0,
-            "scenes": history["scenes"][-1]["batches"] * args.batch_size,
+            "minutes": {stage: rows[-1]["minutes"] for stage, rows in history.items() if rows},
+            "batches": {stage: rows[-1]["batches"] for stage, rows in history.items() if rows},
             "sources": [*sources, {"source": "procedural particles", "images": 300}],
             "calibration_sources": [*CALIBRATION_REPOSITORIES, "procedural particles"],
         },

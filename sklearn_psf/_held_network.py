@@ -12,6 +12,8 @@ from .optics import Camera, PSFModel, make_psf_model
 
 __all__ = ["HeldNetworkMixin"]
 
+_N_TARGETS = 4096
+
 
 class HeldNetworkMixin:
     """Weights by name, path or training; a module that is built when needed and never pickled.
@@ -87,6 +89,13 @@ class HeldNetworkMixin:
         if state is not None:
             load_initial_weights(network, state)
         return network
+
+    def _target_sample(self, model):
+        """Targets whose mean and scale a training on drawn images takes; the same in each.
+
+        Networks of one family can then be put together.
+        """
+        return model.encode(model.sample(_N_TARGETS, np.random.RandomState(0)))
 
     def _split_images(self, images, rng):
         """Images to train and to validate on; with too few images both are the same."""

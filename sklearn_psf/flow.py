@@ -53,8 +53,9 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
     pretrained : str, Path or None
         "motion", or the path of a .safetensors file. `fit` then only validates.
     initial_weights : str, Path, dict or None
-        Where a training starts: weights of such a network, or of a "compact-directed" one that
-        reads patches of one motion. Their reader of windows stays as it is.
+        Where a training starts: weights of such a network, of a "compact-directed" one that reads
+        patches, or a dict of these and of a "polar" one under the names that they have in the
+        former. Readers of windows whose weights are given stay as they are.
     image_size : int, default=192
         Height and width of the scenes that a training draws, pixels; a multiple of 32.
     camera : Camera or None
@@ -357,7 +358,7 @@ class BlurFlowEstimator(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         batches = ((X, model.encode(y.movedim(1, -1))) for X, y in stream)
         n_valid = _N_VALIDATION if self.validation_fraction else 0
         validation = _draw(self._stream(valid, model, rng, 1 + n_valid // 4), n_valid)
-        sample = model.encode(model.sample(4096, rng))
+        sample = self._target_sample(model)
         self._train(model, state, batches, sample, self.n_images, validation, rng)
 
     def _fit_scenes(self, X, y, model, state, rng):

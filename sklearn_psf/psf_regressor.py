@@ -27,11 +27,12 @@ from .networks.reading import (
     read_patches,
     sample_grid,
 )
+from .networks.seen_batches import SeenBatches
 from .networks.training import ArrayBatches, epochs_done
 from .networks.weights import scale_of_context
 from .simulation import (
-    MaskedPatchStream,
     PatchStream,
+    RegionPatchStream,
     VaryingBlurStream,
     make_blurred_patches,
 )
@@ -39,6 +40,9 @@ from .simulation import (
 __all__ = ["PSFParameterRegressor"]
 
 _MIN_PATCH = 32
+_PATCH_SIZES = {"polar": 256, "unet": 192}  # where it is not 128
+_POOL_SIZE = 65536  # parts of patches that "polar" has seen and sees again
+_REUSE = 4
 _N_VALIDATION = 512
 _N_SCORE = 512
 
@@ -60,10 +64,13 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
     psf_model : str, PSFModel or None
         PSF family, as a name or as made by `sklearn_psf.optics.make_psf_model`. None follows the
         weights, else "zernike-3".
-    architecture : {"compact", "resnet34", "resnext50", "compact-directed", "unet"} or None
-        Network. None follows the weights, else "compact". "unet" reads whole images at once
-        (`predict_map`), and trains on images whose blur varies; start it from the weights of a
-        "compact" network (`initial_weights`), which then reads windows of the image for it.
+    architecture : {"compact", "compact-directed", "polar", "resnet34", "resnext50", "unet"} or None
+        Network. None follows the weights, else "compact". "compact-directed" also sees the sense of
+        a direction, and "polar" more of the spectrum: it can read a part of a patch beside another
+        part, and trains on such parts, each of which it sees several times, turned where the family
+        `turns`. "unet" reads whole images at once (`predict_map`), and trains on images whose blur
+        varies; start it from the weights of a "compact" network (`initial_weights`), which then
+        reads windows of the image for it.
     pretrained : str, Path or None
         Name of shipped weights (`sklearn_psf.networks.pretrained_names`) or path of a .safetensors
         file. `fit` then only validates.
@@ -73,9 +80,10 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         left out.
     patch_size : int or None
         Height and width of a patch, pixels. None follows the weights or the patches given, else
-        128; for "unet", a multiple of 64, else 192. Patches may be larger than those of pretrained
-        weights by multiples of half their size: 256 pixels are then read in nine overlapping
-        windows of 128, which is as much more accurate as the PSF is the same all over the patch.
+        128, or 256 for "polar"; for "unet", a multiple of 64, else 192. Patches may be larger than
+        those of pretrained weights by multiples of half their size: 256 pixels are then read in
+        nine overlapping windows of 128, which is as much more accurate as the PSF is the same all
+        over the patch.
     camera : Camera or None
         Camera of the patches that a training draws. None varies peak photons from 10^2.5 to 10^4.5
         and read noise from 0 to 5 electrons.
@@ -397,7 +405,8 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
 
     def _fit_sharp(self, X, model, card, state):
         dense = self._architecture(card) == "unet"
-        patch_size = int(self.patch_size or card.get("patch_size", 192 if dense else 128))
+        usual = _PATCH_SIZES.get(self._architecture(card), 128)
+        patch_size = int(self.patch_size or card.get("patch_size", usual))
         if dense and patch_size % 64:
             raise ValueError(
                 f"patch_size must be a multiple of 64 for architecture 'unet', got {patch_size}."
@@ -416,16 +425,13 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
             random_state=rng,
         )
         n_batches = max(1, self.n_patches // self.batch_size)
-        sample = model.encode(model.sample(4096, rng))
+        sample = self._target_sample(model)
         network = self._start(model, card, state, rng)
-        label_stride = network.stride if dense else None
-        batches = self._blurred(
-            train, model, patch_size, label_stride, np.random.RandomState(seeds)
-        )
+        batches = self._blurred(train, model, patch_size, network, np.random.RandomState(seeds))
         self._train(network, batches, sample, n_batches, validation, model, patch_size)
 
-    def _blurred(self, images, model, size, label_stride, random_state):
-        """Endless batches of images and encoded parameters: of one PSF, or of a varying one."""
+    def _blurred(self, images, model, size, network, random_state):
+        """Endless batches of images and encoded parameters: of one PSF, or of several."""
         options = {
             "psf_model": model,
             "batch_size": self.batch_size,
@@ -433,13 +439,26 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
             "device": self.device,
             "random_state": random_state,
         }
-        if label_stride is None:
-            masked = self.architecture == "compact-directed"  # the windows of flow are
-            kind = MaskedPatchStream if masked else PatchStream
-            stream = kind(images, patch_size=size, **options)
+        if network.architecture == "unet":
+            stream = VaryingBlurStream(
+                images, image_size=size, label_stride=network.stride, **options
+            )
+            return ((X, model.encode(y.movedim(1, -1))) for X, y in stream)
+        if network.architecture not in ("compact-directed", "polar"):
+            stream = PatchStream(images, patch_size=size, **options)
             return ((X, model.encode(y)) for X, y in stream)
-        stream = VaryingBlurStream(images, image_size=size, label_stride=label_stride, **options)
-        return ((X, model.encode(y.movedim(1, -1))) for X, y in stream)
+        stream = RegionPatchStream(images, patch_size=size, **options)  # parts of images are read
+        if network.architecture != "polar":
+            return ((X[:, 0], model.encode(y[:, 0])) for X, y in stream)
+        return SeenBatches(
+            stream,
+            network.backbone,
+            model,
+            batch_size=self.batch_size,
+            pool_size=min(_POOL_SIZE, self.n_patches * self.max_epochs),
+            reuse=_REUSE,
+            random_state=random_state,
+        )
 
     def _fit_patches(self, X, y, model, card, state):
         X = check_images(X, min_size=_MIN_PATCH)

@@ -643,3 +643,25 @@ def test_focus_beyond_the_bounds_is_read_at_half_the_sampling():
     assert (np.diff(read["direct"][:5]) > 0.1).all(), read  # to 1.25 waves; it folds back above 1.5
     assert (np.diff(read["binned"]) > 0.02).all(), read
     assert 0.7 < read["binned"][5] < 0.9, read  # 1.5 waves, the bound
+
+
+@pytest.mark.parametrize("architecture", ["compact-directed", "polar"])
+def test_parts_of_images_are_read_as_patches_are(architecture, sharp):
+    settings = {"architecture": architecture, "patch_size": 64, "n_patches": 16, "batch_size": 8}
+    motion = make_psf_model("motion", size=15)
+    first, again = (quick(psf_model=motion, **settings).fit(sharp) for _ in range(2))
+    assert len(first.history_) == quick().max_epochs
+    assert all(np.isfinite(row["train_loss"]) for row in first.history_)
+    for name, value in first.state_.items():
+        np.testing.assert_array_equal(again.state_[name], value)
+    X, _ = make_blurred_patches(sharp, 3, psf_model=motion, patch_size=64, random_state=0)
+    parameters, std = first.predict(X, return_std=True)
+    assert parameters.shape == std.shape == (3, 4) and (std > 0).all()
+
+
+def test_polar_takes_the_features_of_pixels_from_a_compact_one(tiny_regressor, sharp):
+    polar = quick(
+        architecture="polar", initial_weights=tiny_regressor.state_, patch_size=64, n_patches=8
+    ).fit(sharp)
+    name = "backbone.patch.0.0.weight"  # learned from patches, not from what was seen of them
+    np.testing.assert_array_equal(polar.state_[name], tiny_regressor.state_[name])

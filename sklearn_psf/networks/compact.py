@@ -7,7 +7,7 @@ from .odd_spectra import ODD_CHANNELS, odd_spectrum
 from .polar import PolarNetwork
 from .spectra import SECTORS, polar_spectrum
 
-__all__ = ["Compact", "DirectedCompact", "OddNetwork"]
+__all__ = ["Compact", "DirectedCompact", "OddNetwork", "patch_features"]
 
 
 def _linear(n_in: int, n_out: int) -> nn.Sequential:
@@ -19,6 +19,13 @@ def _conv(n_in: int, n_out: int, kernel: int = 3, stride: int = 2) -> nn.Sequent
         nn.Conv2d(n_in, n_out, kernel, stride, (kernel - 1) // 2, bias=False),
         nn.BatchNorm2d(n_out),
         nn.ReLU(inplace=True),
+    )
+
+
+def patch_features() -> nn.Sequential:
+    """Convolutions that map (n, 1, H, W) to features (n, 128, 1, 1), pooled over the patch."""
+    return nn.Sequential(
+        _conv(1, 32, 8, 4), _conv(32, 64), _conv(64, 96), _conv(96, 128), nn.AdaptiveAvgPool2d(1)
     )
 
 
@@ -38,10 +45,7 @@ class Compact(nn.Module):
 
     def __init__(self, n_outputs: int):
         super().__init__()
-        self.patch = nn.Sequential(
-            _conv(1, 32, 8, 4), _conv(32, 64), _conv(64, 96), _conv(96, 128),
-            nn.AdaptiveAvgPool2d(1),
-        )  # fmt: skip
+        self.patch = patch_features()
         self.polar = PolarNetwork()
         self.hidden = _linear(128 + self.polar.n_features, self.n_features)
         self.fc = nn.Linear(self.n_features + self.polar.n_features, n_outputs)

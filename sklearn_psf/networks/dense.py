@@ -23,13 +23,14 @@ class _Layout(NamedTuple):
     widths: tuple[int, int, int]
     n_blocks: tuple[int, int, int]
     binning: int
+    halo: int  # pixels around a tile of an image: so far away nothing changes a reading
 
 
 DENSE_ARCHITECTURES = {
     # a PSF changes slowly over an image: few windows, few channels, at half the resolution
-    "unet": _Layout(ResidualUNet, Compact, 96, (32, 48, 64), (1, 1, 2), 2),
+    "unet": _Layout(ResidualUNet, Compact, 96, (32, 48, 64), (1, 1, 2), 2, 192),
     # motions change at the borders of what moves, and have a sense
-    "unet-directed": _Layout(RegionUNet, DirectedCompact, 64, (48, 96, 160), (1, 1, 3), 1),
+    "unet-directed": _Layout(RegionUNet, DirectedCompact, 64, (48, 96, 160), (1, 1, 3), 1, 256),
 }
 
 
@@ -49,6 +50,8 @@ class DenseNetwork(nn.Module):
     ----------
     stride : int
         Pixels of the image per pixel of the output.
+    halo : int
+        Pixels around a tile of an image that have a say in what is read there.
     target_mean, target_scale : Tensor of shape (E,)
         Buffers: the network regresses ``(encoding - mean) / scale``.
     """
@@ -58,10 +61,9 @@ class DenseNetwork(nn.Module):
         self.architecture, self.n_encoded = architecture, n_encoded
         self.mixed_precision = mixed_precision
         n_outputs = 2 * n_encoded + 1
-        kind, reader, *layout = DENSE_ARCHITECTURES[architecture]
+        kind, reader, *layout, self.binning, self.halo = DENSE_ARCHITECTURES[architecture]
         self.n_outputs = n_outputs
-        self.backbone = kind(n_outputs, reader(n_outputs), *layout)
-        self.binning = layout[-1]
+        self.backbone = kind(n_outputs, reader(n_outputs), *layout, self.binning)
         self.stride = 4 * self.binning
         self.register_buffer("target_mean", torch.zeros(n_encoded))
         self.register_buffer("target_scale", torch.ones(n_encoded))

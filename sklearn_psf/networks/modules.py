@@ -9,8 +9,9 @@ from torch import nn
 from .compact import Compact, DirectedCompact
 from .dense import DENSE_ARCHITECTURES, DenseNetwork
 from .outputs import split_outputs
+from .polar_reader import PolarReader
 from .resnet import ResNet, resnext50
-from .spectra import normalize_patches
+from .spectra import normalize_parts, normalize_patches
 
 __all__ = [
     "ARCHITECTURES",
@@ -21,11 +22,11 @@ __all__ = [
 ]
 
 
-_READER = "windows.reader."  # the names of its weights within a dense network
+_READERS = ("windows.reader.", "again.")  # the names of their weights within a dense network
 
 ARCHITECTURES = {  # of patches
     "compact": Compact, "resnet34": ResNet, "resnext50": resnext50,
-    "compact-directed": DirectedCompact,
+    "compact-directed": DirectedCompact, "polar": PolarReader,
 }  # fmt: skip
 
 
@@ -60,11 +61,20 @@ class PSFNetwork(nn.Module):
         self.register_buffer("target_scale", torch.ones(n_encoded))
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """Map patches (n, H, W) to (n, 2 E + 1): means, log variances, logit of being invalid."""
-        x = normalize_patches(patches).contiguous(memory_format=torch.channels_last)
+        """Map patches (n, H, W) to (n, 2 E + 1): means, log variances, logit of being invalid.
+
+        "polar" also takes two parts of patches (n, 2, H, W), or what it has seen of them (n, L).
+        """
+        read, x = self.backbone, patches.float()
+        if patches.ndim == 2:
+            read = self.backbone.read_seen
+        elif patches.ndim == 4:
+            x = normalize_parts(x)
+        else:
+            x = normalize_patches(x).contiguous(memory_format=torch.channels_last)
         mixed = self.mixed_precision and self.training
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=mixed):
-            outputs = self.backbone(x)
+            outputs = read(x)
         return outputs.float()
 
     def read(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -137,7 +147,8 @@ def load_initial_weights(network: PSFNetwork | DenseNetwork, state: dict) -> Non
 
     A stem for three colours is summed over them (a grey image is three equal colours); the last
     layer is taken over only where its shape fits; everything else must be there and fit. A network
-    that maps whole images also takes weights of its reader of patches alone, and freezes it.
+    that maps whole images also takes weights of its readers alone, and freezes those that it gets;
+    "polar" takes from a "compact" one the features of pixels.
 
     Parameters
     ----------
@@ -152,21 +163,27 @@ def load_initial_weights(network: PSFNetwork | DenseNetwork, state: dict) -> Non
         If names are missing or unknown, or a shape does not fit.
     """
     tensors, own = _of_backbone(state), network.backbone.state_dict()
-    if isinstance(network, DenseNetwork) and not any(n.startswith(_READER) for n in tensors):
-        tensors = {_READER + name: value for name, value in tensors.items()}
-        new = tuple(name for name in own if not name.startswith(_READER))
-    else:
-        new = ("fc.", *getattr(network.backbone, "added", ()))
-        for name in [n for n in tensors if n.startswith("fc.")]:
-            if name in own and tensors[name].shape != own[name].shape:
-                tensors[name] = own[name]
+    again = any(name.startswith(_READERS[1]) for name in tensors)
+    new = ("fc.", *getattr(network.backbone, "added", ()))
+    part = getattr(network.backbone, "own_part", None)
+    if isinstance(network, DenseNetwork):
+        if not any(name.startswith(_READERS) for name in tensors):
+            tensors = {_READERS[0] + name: value for name, value in tensors.items()}
+        if all(name.startswith(_READERS) for name in tensors):
+            new = (*new, *(name for name in own if not name.startswith(_READERS)))
+    elif part is not None and "polar.scale.weight" in tensors:
+        tensors = {name: value for name, value in tensors.items() if name.startswith(part)}
+        new = tuple(name for name in own if not name.startswith(part))
+    for name in [n for n in tensors if n.startswith("fc.")]:
+        if name in own and tensors[name].shape != own[name].shape:
+            tensors[name] = own[name]
     tensors = {name: value for name, value in own.items() if name.startswith(new)} | tensors
     try:
         network.backbone.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"initial_weights do not fit the architecture: {error}") from None
     if isinstance(network, DenseNetwork):
-        network.backbone.windows.freeze()
+        network.backbone.freeze(again)
 
 
 def _of_backbone(state: dict) -> dict[str, torch.Tensor]:

@@ -100,7 +100,7 @@ def _centre(part, network):
     return part[:, rows, columns].mean((1, 2))
 
 
-def read_image(network, image, tile=1152, halo=192):
+def read_image(network, image, tile=1152, halo=None):
     """Run a fully convolutional network on an image, in overlapping tiles.
 
     Parameters
@@ -111,8 +111,8 @@ def read_image(network, image, tile=1152, halo=192):
         Of any real dtype.
     tile : int
         Pixels along a side that are read at a time, a multiple of 192.
-    halo : int
-        Pixels around a tile that the network sees too, a multiple of 192.
+    halo : int or None
+        Pixels around a tile that the network sees too, a multiple of 64; None is the network's own.
 
     Returns
     -------
@@ -123,6 +123,7 @@ def read_image(network, image, tile=1152, halo=192):
         Probability that there is no texture.
     """
     device, step = network.target_mean.device, network.stride
+    halo = network.halo if halo is None else halo
     shape = tuple(-(-n // step) for n in image.shape)
     mean = image.mean(dtype=np.float64)
     maps = [np.empty((*shape, network.n_encoded)) for _ in range(2)] + [np.empty(shape)]

@@ -1,25 +1,31 @@
 """A U-Net that reads an image twice: the second time with what moves alike kept apart."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..operators import apply_masks
-from .spectra import normalize_patches
-from .unet import Block, ResidualUNet, conv
+from ..operators import FADE, apply_masks, keep_apart
+from .polar_reader import PolarReader
+from .spectra import normalize_parts, normalize_patches
+from .unet import ResidualUNet
+from .walks import reachability
 from .windows import WINDOW
 
-__all__ = ["RegionUNet", "alike_loss"]
+__all__ = ["WIDE_WINDOW", "RegionUNet", "alike_loss"]
 
+WIDE_WINDOW = 256  # pixels
 _STRIDE = 4  # pixels per square of the maps
-_SPACING = 12  # squares between two places that are read again
+_SPACING = 16  # squares between two places that are read again
 _NEAR = 0.8  # of the spacing: the width of a place's weight
 _REACH = 2  # places to each side that add to a pixel
+_AWAY = 2  # squares by which masks keep away from borders, where both motions mix
+_LEAST_LEFT = 0.05  # of a window: a region that would become smaller is taken up to its border
 _SOFT = 5  # squares over which a mask is smoothed
-_CHUNK = 64  # windows at a time: bounds the memory of their spectra
+_CHUNK = 16  # windows at a time: few enough for the caches of a processor
 _TOLERANCE = 0.5  # standard deviations between encodings that still are alike
 # Squares between the pairs that teach what is alike: all directions, up to half a window.
 _SHIFTS = [
@@ -34,132 +40,200 @@ class RegionUNet(ResidualUNet):
     """A `ResidualUNet` whose windows are read again, each without what moves otherwise.
 
     A window across a border shows two blurs, and the sharper one prevails. Convolutions see where
-    such borders are: their coordinates z give the likeness ``exp(-|z_p - z_q|^2)`` of two pixels. A
-    window around each of a grid of places is masked by the likeness to that place and read again,
-    and each pixel takes the mean of what was read at the places around, weighted by likeness,
-    distance and precision. Last convolutions correct that.
+    such borders are: their coordinates z differ across them, and a random walk that borders hold up
+    tells which squares belong to a place. Around each of a grid of places, what belongs to it is
+    read twice: in a window by the reader of windows, and in a wide one by a second reader, beside
+    the rest of that window. Each pixel takes the mean of what was read at the places around,
+    weighted by how it is reached from there, by distance and by precision; and of both readings and
+    the first one the mean, weighted by precision: they err in different ways.
 
     Parameters
     ----------
     n_outputs, reader, window_stride, widths, n_blocks, binning
         As of `ResidualUNet`; without binning.
     n_coordinates : int
-        Coordinates of likeness.
+        Coordinates z.
     """
 
-    # what weights of a `ResidualUNet` do not have
-    added = ("alike.", "down_again.", "blocks_again.", "up_again.", "fc_again.")
+    added = ("alike.", "again.")  # what weights of a `ResidualUNet` do not have
 
     def __init__(
         self, n_outputs, reader, window_stride, widths, n_blocks, binning=1, n_coordinates=16
     ):
         super().__init__(n_outputs, reader, window_stride, widths, n_blocks, binning)
-        first, wide = widths[0], 64
-        self.alike = nn.Conv2d(first, n_coordinates, 1)
-        self.down_again = conv(2 * n_outputs + n_coordinates + first, wide, stride=2)
-        self.blocks_again = nn.Sequential(conv(wide, wide, stride=2), Block(wide), Block(wide))
-        self.up_again = conv(2 * wide, wide)
-        self.fc_again = nn.Conv2d(wide, n_outputs, 1)
-        nn.init.zeros_(self.fc_again.weight)
-        nn.init.zeros_(self.fc_again.bias)
+        self.alike = nn.Conv2d(widths[0], n_coordinates, 1)
+        self.again, self.frozen = PolarReader(n_outputs), False
+
+    def freeze(self, again: bool = False):
+        """Leave the reader of windows, and with `again` the second one, as they are."""
+        super().freeze()
+        if again:
+            self.frozen = True
+            self.again.requires_grad_(False)
+            self.train(self.training)
+
+    def train(self, mode: bool = True):
+        """Set the mode of training, but for a frozen reader."""
+        super().train(mode)
+        self.again.train(mode and not self.frozen)
+        return self
 
     def forward(self, x: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Map images to outputs at stride 4, those of the first reading, and coordinates."""
         y, readings = self.see(x, images)
         first = self.fc(y).float() + readings
         z = self.alike(y).float()
+        if self.training and self.frozen:  # there is nothing to learn from a second reading
+            return torch.cat([first, first, z], 1)
         with torch.autocast(images.device.type, enabled=False):
-            places = [_places(n) for n in images.shape[-2:]]
-            # What is alike is learned from the truth: a gradient through the reader is costly.
-            read = self._read_again(images[:, 0], z.detach(), places)
-            second = _spread(read, z, places)
-        deep = self.down_again(torch.cat([first, second, z, y.float()], 1))
-        deeper = self.blocks_again(deep)
-        deeper = F.interpolate(deeper, scale_factor=2, mode="bilinear", align_corners=False)
-        deep = self.up_again(torch.cat([deep, deeper], 1))
-        change = F.interpolate(
-            self.fc_again(deep).float(), scale_factor=2, mode="bilinear", align_corners=False
-        )
-        return torch.cat([second + change, first, z], 1)
+            second = self._read_again(images[:, 0], z.detach(), first.shape)
+            joined = _join([first[:, :-1], *second])
+        # Where there is texture, pixels tell better than large windows.
+        return torch.cat([joined, first[:, -1:], first, z], 1)
 
-    def _read_again(self, images, z, places):
-        """Outputs (n, gy, gx, C) of windows, masked by likeness to the place in each."""
-        windows = [_masked(images, z, row, column) for row in places[0] for column in places[1]]
-        x = torch.stack(windows, 1)
-        x = normalize_patches(x.flatten(0, 1))
-        seen = [
-            self.windows.reader(part.contiguous(memory_format=torch.channels_last))
-            for part in x.split(_CHUNK)
-        ]
-        return torch.cat(seen).reshape(len(images), len(places[0]), len(places[1]), -1)
+    def _read_again(self, images, z, shape):
+        """Means and log variances (n, 2 E, h, w) by the windows around places, near and wide."""
+        lattice = [_places(n) for n in images.shape[1:]]
+        places = [(row, column) for row in lattice[0] for column in lattice[1]]
+        n, n_encoded = len(images), (shape[1] - 1) // 2
+        sums = [[images.new_zeros(n, n_encoded, *shape[2:]) for _ in range(3)] for _ in range(2)]
+        step = max(1, _CHUNK // n)
+        for start in range(0, len(places), step):
+            some = places[start : start + step]
+            wide = _Windows.around(some, WIDE_WINDOW, images.shape[1:])
+            near = _Windows.around(some, WINDOW, images.shape[1:])
+            coordinates = wide.cut(z, _STRIDE)
+            at = torch.tensor(some) - torch.tensor(wide.starts)
+            likeness = reachability(coordinates, at.repeat_interleave(n, 0))
+            own, rest = (wide.mask(mask) for mask in (likeness, 1 - likeness))
+            within = near.cut_from(likeness, wide)
+            parts = (
+                apply_masks(near.cut(images), near.mask(within)),
+                keep_apart(wide.cut(images), own, rest),
+            )
+            x = normalize_patches(_padded(parts[0], WINDOW))
+            read = (
+                self.windows.reader(x.contiguous(memory_format=torch.channels_last)),
+                self.again(normalize_parts(_padded(parts[1], WIDE_WINDOW))),
+            )
+            for total, outputs in zip(sums, read, strict=True):
+                _add(total, some, wide, likeness, outputs)
+        # Windows of one texture err together: the variance is that of one of them.
+        return [torch.cat([m / total, (valid / total).log()], 1) for total, valid, m in sums]
 
 
-def _places(n: int) -> np.ndarray:
+def _places(n: int) -> list[int]:
     """Squares, by their index, along a side of n pixels; a lattice that begins with the image."""
-    return np.arange(_SPACING // 2, -(-n // _STRIDE), _SPACING)
+    return list(range(_SPACING // 2, -(-n // _STRIDE), _SPACING))
 
 
-def _masked(images, z, row, column):
-    """Windows (n, WINDOW, WINDOW) around a place; a mask hides what is beyond the image too."""
-    side = WINDOW // _STRIDE
-    starts = [
-        max(0, min(at - side // 2, (n - WINDOW) // _STRIDE))
-        for at, n in zip((row, column), images.shape[-2:], strict=True)
-    ]
-    squares = tuple(slice(start, start + side) for start in starts)
-    pixels = tuple(slice(_STRIDE * start, _STRIDE * start + WINDOW) for start in starts)
-    around = z[..., max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
-    here = around.mean((-2, -1), keepdim=True)
-    likeness = torch.exp(-(z[:, :, *squares] - here).square().sum(1, keepdim=True))
-    likeness = F.avg_pool2d(likeness, _SOFT, 1, _SOFT // 2, count_include_pad=False)
-    masks = F.interpolate(likeness, scale_factor=_STRIDE, mode="bilinear", align_corners=False)
-    windows = images[:, *pixels]
-    masks = masks[:, 0, : windows.shape[1], : windows.shape[2]]
-    missing = [WINDOW - n for n in windows.shape[1:]]
-    return F.pad(apply_masks(windows, masks), (0, missing[1], 0, missing[0]))
+class _Windows(NamedTuple):
+    """Windows of one size; they reach less than a square beyond the image."""
+
+    starts: list[tuple[int, int]]  # squares
+    sides: tuple[int, int]  # squares: of a window, or of a smaller image
+    shape: tuple[int, int]  # pixels of the image
+    size: int  # pixels that a window should have
+
+    @classmethod
+    def around(cls, places, size, shape):
+        """Windows around places, shifted where the image ends."""
+        squares = [-(-n // _STRIDE) for n in shape]
+        sides = tuple(min(size // _STRIDE, n) for n in squares)
+        starts = [
+            tuple(
+                max(0, min(at - size // (2 * _STRIDE), n - side))
+                for at, n, side in zip(place, squares, sides, strict=True)
+            )
+            for place in places
+        ]
+        return cls(starts, sides, tuple(shape), size)
+
+    def cut(self, maps, stride=1):
+        """Windows of maps with that many pixels per element, the first of all maps, and so on."""
+        factor = _STRIDE // stride
+        sizes = [factor * side for side in self.sides]
+        missing = [
+            max(0, factor * max(s[k] for s in self.starts) + sizes[k] - maps.shape[k - 2])
+            for k in range(2)
+        ]
+        maps = F.pad(maps, (0, missing[1], 0, missing[0])) if any(missing) else maps
+        return torch.cat(
+            [
+                maps[..., factor * y : factor * y + sizes[0], factor * x : factor * x + sizes[1]]
+                for y, x in self.starts
+            ]
+        )
+
+    def cut_from(self, likeness, wide):
+        """Windows (n, h, w) of what is known of wider ones around the same places."""
+        parts = likeness.split(len(likeness) // len(self.starts))
+        inner = zip(self.starts, wide.starts, parts, strict=True)
+        height, width = self.sides
+        return torch.cat(
+            [
+                part[:, y - top : y - top + height, x - left : x - left + width]
+                for (y, x), (top, left), part in inner
+            ]
+        )
+
+    def mask(self, likeness):
+        """Soft masks of pixels that keep away from borders, and fade where the image ends."""
+        mask = likeness = likeness[:, None]
+        for away in (_AWAY // 2, _AWAY):
+            smaller = -F.max_pool2d(-likeness, 2 * away + 1, 1, away)
+            enough = smaller.mean((-2, -1), keepdim=True) > _LEAST_LEFT
+            mask = torch.where(enough, smaller, mask)
+        mask = F.avg_pool2d(mask, _SOFT, 1, _SOFT // 2, count_include_pad=False)
+        mask = F.interpolate(mask, scale_factor=_STRIDE, mode="bilinear", align_corners=False)
+        fade = [self._fade(k, mask.device) for k in range(2)]
+        inside = fade[0][:, :, None] * fade[1][:, None]
+        return mask[:, 0] * inside.repeat_interleave(len(mask) // len(inside), 0)
+
+    def _fade(self, axis, device):
+        n, length = self.shape[axis], _STRIDE * self.sides[axis]
+        first = _STRIDE * torch.tensor([start[axis] for start in self.starts], device=device)
+        left = n - first[:, None] - torch.arange(length, device=device)
+        ends = (left[:, -1:] < 1) if length == self.size else torch.ones_like(left, dtype=bool)
+        return torch.where(ends, (left / FADE).clamp(0, 1), 1.0)
 
 
-def _spread(read, z, places):
-    """Bring outputs (n, gy, gx, 2 E + 1) at places to all squares (n, 2 E + 1, h, w) of z."""
-    near = [_neighbours(at, n) for at, n in zip(places, z.shape[-2:], strict=True)]
-    here = F.avg_pool2d(z, 3, 1, 1, count_include_pad=False)
-    here = here[:, :, places[0][:, None], places[1]]
-    n_encoded = (read.shape[-1] - 1) // 2
-    mean, log_variance, logit = read.movedim(-1, 1).split([n_encoded, n_encoded, 1], 1)
-    precision = torch.exp(-log_variance.clamp(-12, 6))
-    logit = logit.clamp(-12, 12)
-    options, weights = [], []
-    for rows, down in zip(*near[0], strict=True):
-        for columns, across in zip(*near[1], strict=True):
-            at = (slice(None), slice(None), rows[:, None], columns)
-            closeness = torch.as_tensor(down[:, None] + across).to(z)
-            options.append(at)
-            weights.append(closeness - (z - here[at]).square().sum(1))
-    weights = torch.stack(weights, 1).softmax(1)
-    total = sums = valid = spread_logit = 0
-    for at, weight in zip(options, weights.split(1, 1), strict=True):
-        sure = weight * torch.sigmoid(-logit[at]).clamp(min=_LEAST)
-        valid = valid + sure
-        total = total + sure * precision[at]
-        sums = sums + sure * precision[at] * mean[at]
-        spread_logit = spread_logit + weight * logit[at]
-    # Windows of one texture err together: the variance is that of one of them.
-    return torch.cat([sums / total, (valid / total).log(), spread_logit], 1)
+def _padded(parts, size):
+    height, width = parts.shape[-2:]
+    return F.pad(parts, (0, size - width, 0, size - height))
 
 
-def _neighbours(places, n_squares):
-    """Indices of the places around each square, and the logarithms of their weights."""
-    squares = np.arange(n_squares)
-    nearest = np.abs(squares[:, None] - places).argmin(1)
-    indices, logs = [], []
-    for step in range(-_REACH, _REACH + 1):
-        index = nearest + step
-        inside = (index >= 0) & (index < len(places))
-        index = index.clip(0, len(places) - 1)
-        distance = (places[index] - squares) / (_NEAR * _SPACING)
-        indices.append(index)
-        logs.append(np.where(inside, -(distance**2) / 2, -1e4))
-    return indices, logs
+def _add(sums, places, windows, likeness, outputs):
+    """Add the outputs (n, 2 E + 1) at places to the sums of weighted ones around them."""
+    n = len(outputs) // len(places)
+    n_encoded = (outputs.shape[1] - 1) // 2
+    mean, log_variance, logit = outputs[..., None, None].split([n_encoded, n_encoded, 1], 1)
+    valid = torch.sigmoid(-logit.clamp(-12, 12)).clamp(min=_LEAST)
+    precision = valid * torch.exp(-log_variance.clamp(-12, 6))
+    values = zip(
+        *(part.split(n) for part in (precision, valid, precision * mean, likeness)), strict=True
+    )
+    for place, start, (*parts, alike) in zip(places, windows.starts, values, strict=True):
+        squares, closeness = [], []
+        for at, first, side, limit in zip(
+            place, start, windows.sides, sums[0].shape[2:], strict=True
+        ):
+            squares.append(slice(first, min(first + side, limit)))
+            steps = torch.arange(squares[-1].stop - first, device=outputs.device) + first - at
+            near = torch.exp(-((steps / (_NEAR * _SPACING)) ** 2) / 2)
+            closeness.append(near * (steps.abs() <= (_REACH + 0.5) * _SPACING))
+        weight = (closeness[0][:, None] * closeness[1] * alike.clamp(min=_LEAST))[:, None]
+        for total, part in zip(sums, parts, strict=True):
+            total[..., *squares] += weight * part
+
+
+def _join(readings):
+    """Mean of readings (n, 2 E, h, w) by precision; their variance is the harmonic mean."""
+    means, logs = zip(*(reading.chunk(2, 1) for reading in readings), strict=True)
+    precisions = [torch.exp(-log.clamp(-12, 6)) for log in logs]
+    total = sum(precisions)
+    mean = sum(p * m for p, m in zip(precisions, means, strict=True)) / total
+    return torch.cat([mean, (len(readings) / total).log()], 1)
 
 
 def alike_loss(z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ __all__ = [
     "RINGS",
     "SECTORS",
     "Band",
+    "normalize_parts",
     "normalize_patches",
     "periodic_spectrum",
     "polar_cells",
@@ -65,6 +66,24 @@ def normalize_patches(x: torch.Tensor) -> torch.Tensor:
     # Rounding of the offset, some 1e-7 of it, must not be blown up into texture.
     textured = scale > (1e-6 * mean.abs()).clamp(min=1e-20)
     return torch.where(textured, x / scale, torch.zeros_like(x))
+
+
+def normalize_parts(x: torch.Tensor) -> torch.Tensor:
+    """Bring the first of the parts of each patch to mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, k, H, W)
+        Parts, of mean 0.
+
+    Returns
+    -------
+    Tensor of shape (n, k, H, W)
+        All parts divided by the deviation of the first; 0 where that is constant.
+    """
+    x = x.float()
+    scale = x[:, :1].std((-2, -1), correction=0, keepdim=True)
+    return torch.where(scale > 1e-20, x / scale.clamp(min=1e-20), torch.zeros_like(x))
 
 
 def periodic_spectrum(x: torch.Tensor) -> torch.Tensor:

@@ -120,6 +120,10 @@ class ResidualUNet(nn.Module):
         y, readings = self.see(x, images)
         return self.fc(y).float() + readings
 
+    def freeze(self, again: bool = False):
+        """Leave the reader of windows as it is in trainings to come; `again` is for heirs."""
+        self.windows.freeze()
+
     def see(self, x: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return features of the last layer and the readings of windows, both at stride 4.
 

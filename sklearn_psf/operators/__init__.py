@@ -5,7 +5,7 @@ from .convolution import Convolution
 from .gradient import divergence, gradient, total_variation, tv_curvature
 from .linear_operator import ORDERS, LinearOperator
 from .local_psfs import Block, LocalPSFs, central_block, split_blocks
-from .masks import apply_masks
+from .masks import FADE, apply_masks, keep_apart
 from .mode_convolution import ModeConvolution
 from .psf_crop import crop_psfs
 from .psf_modes import compute_psf_modes
@@ -15,6 +15,7 @@ from .tile_convolution import TileConvolution
 from .windows import WINDOWS, windows
 
 __all__ = [
+    "FADE",
     "ORDERS",
     "WINDOWS",
     "AxisConvolution",
@@ -30,6 +31,7 @@ __all__ = [
     "crop_psfs",
     "divergence",
     "gradient",
+    "keep_apart",
     "make_operator",
     "split_blocks",
     "strips",

@@ -46,6 +46,7 @@ class PSFModel:
     units: tuple[str, ...]
     periods: tuple[float | None, ...]
     n_encoded: int
+    turns = False
     renewal = 8  # a stream that draws PSFs for a training uses each about this often
 
     def __init__(self, cutoff: float = 0.25, size: int = 127, optics: Optics | None = None):
@@ -200,6 +201,27 @@ class PSFModel:
         """
         low, high = self.bounds.T
         return _random(random_state).uniform(low, high, size=(n, len(low)))
+
+    def turned(
+        self, parameters: torch.Tensor, angle: torch.Tensor, mirrored: torch.Tensor
+    ) -> torch.Tensor:
+        """Parameters of PSFs that are mirrored and then turned, for families that `turns`.
+
+        Parameters
+        ----------
+        parameters : Tensor of shape (n, P)
+            Parameters.
+        angle : Tensor of shape (n,)
+            Radians from the column (x) axis towards the row (y) axis.
+        mirrored : bool Tensor of shape (n,)
+            Whether the order of the rows is reversed first.
+
+        Returns
+        -------
+        Tensor of shape (n, P)
+            Parameters.
+        """
+        raise NotImplementedError
 
     def _bounds(self) -> list[tuple[float, float]]:
         raise NotImplementedError

@@ -21,7 +21,7 @@ MIN_CONTRAST = 1.0
 _BLOCK = 8
 
 
-def texture_contrast(photons: torch.Tensor, read_noise=0.0) -> torch.Tensor:
+def texture_contrast(photons: torch.Tensor, read_noise=0.0, weights=None) -> torch.Tensor:
     """RMS texture of sharp patches relative to the noise of their mean brightness.
 
     Texture is the standard deviation within blocks of 8 x 8 pixels, which slow shading does not
@@ -34,6 +34,8 @@ def texture_contrast(photons: torch.Tensor, read_noise=0.0) -> torch.Tensor:
         Expected photon electrons, before blur.
     read_noise : float or Tensor of shape (n,)
         Electrons.
+    weights : Tensor of shape (n, H, W) or None
+        How much each pixel counts, from 0 to 1; of a block, its least. None counts all in full.
 
     Returns
     -------
@@ -48,23 +50,32 @@ def texture_contrast(photons: torch.Tensor, read_noise=0.0) -> torch.Tensor:
     """
     mean = F.avg_pool2d(photons[:, None], _BLOCK)
     variance = (F.avg_pool2d(photons[:, None] ** 2, _BLOCK) - mean**2).clamp(min=0)
-    noise = photons.mean((-2, -1)) + read_noise**2
+    share = torch.ones_like(mean) if weights is None else -F.max_pool2d(-weights[:, None], _BLOCK)
+    share = share / share.sum((1, 2, 3), keepdim=True).clamp(min=1e-12)
+    noise = (share * mean).sum((1, 2, 3)) + read_noise**2
     # Rounding leaves about 1e-7 of the squared mean in a constant patch.
     floor = 1e-6 * mean.square().mean((1, 2, 3))
-    variance = variance.mean((1, 2, 3))
+    variance = (share * variance).sum((1, 2, 3))
     variance = torch.where(variance > floor, variance, torch.zeros_like(variance))
     return (variance / noise.clamp(min=1e-12)).sqrt()
 
 
 def _blur(fields, index, psfs, patch):
     """Convolve field ``index[i]`` with PSF i by FFT and return the central patches, (n, p, p)."""
-    size, k = fields.shape[-1], psfs.shape[-1]
-    kernels = F.pad(psfs, (0, size - k, 0, size - k)).roll((-(k // 2), -(k // 2)), (-2, -1))
-    spectra = torch.fft.rfft2(fields)[index] * torch.fft.rfft2(kernels)
-    return _central(torch.fft.irfft2(spectra, s=(size, size)), patch).clamp(min=0)
+    size = fields.shape[-1]
+    spectra = torch.fft.rfft2(fields)[index] * transfer(psfs, size)
+    return central(torch.fft.irfft2(spectra, s=(size, size)), patch).clamp(min=0)
 
 
-def _central(fields, patch):
+def transfer(psfs, size):
+    """Fourier transforms (n, size, size // 2 + 1) of PSFs whose centre is put at the origin."""
+    k = psfs.shape[-1]
+    kernels = F.pad(psfs, (0, size - k, 0, size - k))
+    return torch.fft.rfft2(kernels.roll((-(k // 2), -(k // 2)), (-2, -1)))
+
+
+def central(fields, patch):
+    """The middle (n, patch, patch) of fields."""
     start = (fields.shape[-1] - patch) // 2
     return fields[..., start : start + patch, start : start + patch]
 
@@ -132,7 +143,7 @@ def make_blurred_patches(
         psfs = model.psf(torch.as_tensor(parameters[rows], dtype=torch.float32))
         blurred = _blur(photons, torch.arange(len(fields)), psfs, patch_size)
         X[rows] = camera.expose(blurred, generator=generator).numpy()
-        electrons = camera.quantum_efficiency * _central(photons, patch_size)
+        electrons = camera.quantum_efficiency * central(photons, patch_size)
         flat = texture_contrast(electrons, camera.read_noise) < MIN_CONTRAST
         parameters[rows][flat.numpy()] = np.nan
     return X, parameters
@@ -210,24 +221,38 @@ class PatchStream(FieldStream):
         y : Tensor of shape (batch_size, P)
             Parameters.
         """
+        fields, index, chosen = self._choose()
+        full_scale, read_noise = self.exposure(len(chosen))
+        patches = _blur(fields, index, self._pool[chosen], self.patch_size)
+        X, peak, empty = self._photograph(patches, full_scale, read_noise)
+        sharp = central(fields, self.patch_size)[index] * peak  # shading is no texture
+        return X, self._labels(chosen, sharp, read_noise, empty)
+
+    def _choose(self):
+        """Sharp fields, and of each patch the places of its field and of its PSF in the pool."""
         n = self.batch_size
         fresh = self._renew(max(1, n // self.psf_model.renewal), replace=True)
         chosen = torch.as_tensor(self.rng.randint(len(self._pool), size=n), device=self.device)
         chosen[: len(fresh)] = fresh  # every PSF of the pool is seen at least once
         fields = torch.stack([self.field() for _ in range(-(-n // self.reuse))])
-        index = torch.arange(n, device=self.device) // self.reuse
-        full_scale, read_noise = self.exposure(n)
-        patches = _blur(fields, index, self._pool[chosen], self.patch_size)
+        return fields, torch.arange(n, device=self.device) // self.reuse, chosen
+
+    def _photograph(self, patches, full_scale, read_noise):
+        """Grey values of blurred patches, photons of sharp pixels of value 1, and what is empty."""
+        n = len(patches)
         peak = self._peak(patches, full_scale)
         shading = self.shading(n, self.patch_size)
-        sharp = _central(fields, self.patch_size)[index] * peak  # shading is no texture
-        contrast = texture_contrast(sharp, read_noise[:, 0, 0])
         photons = patches * peak * shading
         empty = self.uniform(n) < self.textureless
         photons[empty] = (full_scale * shading * self.uniform(n, 1, 1))[empty]
+        return self.quantize(self.expose(photons, read_noise), full_scale), peak, empty
+
+    def _labels(self, chosen, sharp, read_noise, empty, weights=None):
+        """Parameters of patches, NaN of those that are empty or without texture when sharp."""
         y = self._parameters[chosen].clone()
+        contrast = texture_contrast(sharp, read_noise[:, 0, 0], weights)
         y[empty | (contrast < MIN_CONTRAST)] = torch.nan
-        return self.quantize(self.expose(photons, read_noise), full_scale), y
+        return y
 
     def _peak(self, patches, full_scale):
         """Photons of sharp pixels of value 1: half of the patches are exposed for their blur.
@@ -243,14 +268,17 @@ class PatchStream(FieldStream):
 
     def _renew(self, n, replace=False):
         """Add n PSFs to the pool, or replace the oldest ones; return their places."""
-        parameters = torch.as_tensor(self.psf_model.sample(n, self.rng), dtype=torch.float32)
-        parameters = parameters.to(self.device)
+        parameters = torch.as_tensor(self._sample(n), dtype=torch.float32).to(self.device)
         psfs = self.psf_model.psf(parameters)
         if not replace:
             self._parameters = torch.cat([self._parameters, parameters])
             self._pool, self._next = torch.cat([self._pool, psfs]), 0
             return torch.arange(len(self._pool), device=self.device)
-        places = (self._next + torch.arange(n, device=self.device)) % len(self._pool)
+        places = (self._next + torch.arange(len(psfs), device=self.device)) % len(self._pool)
         self._pool[places], self._parameters[places] = psfs, parameters
-        self._next = (self._next + n) % len(self._pool)
+        self._next = (self._next + len(psfs)) % len(self._pool)
         return places
+
+    def _sample(self, n):
+        """New parameters (n, P) for the pool."""
+        return self.psf_model.sample(n, self.rng)

@@ -2,7 +2,7 @@
 
 import torch
 
-from sklearn_psf.operators import apply_masks
+from sklearn_psf.operators import apply_masks, keep_apart
 
 
 def noise(*shape, seed=0):
@@ -23,3 +23,23 @@ def test_what_is_left_has_no_mean_and_the_rest_does_not_count():
 
 def test_nothing_is_left_without_a_mask():
     assert (apply_masks(noise(1, 8, 8), torch.zeros(1, 8, 8)) == 0).all()
+
+
+def test_two_parts_of_one_texture_are_equally_bright():
+    x, own = noise(2, 64, 64), torch.zeros(2, 64, 64, dtype=torch.float64)
+    own[:, :10] = 1
+    rest = 0.7 * (1 - own)
+    parts = keep_apart(5 * x, own, rest)
+    assert parts.shape == (2, 2, 64, 64)
+    torch.testing.assert_close(parts[:, 0], apply_masks(5 * x, own))
+    power = parts.square().sum((-2, -1))
+    torch.testing.assert_close(power[:, 1] / power[:, 0], torch.ones(2, dtype=torch.float64),
+                               atol=0.2, rtol=0)  # fmt: skip
+    assert (parts[:, 1, :10] == 0).all()
+
+
+def test_too_small_a_rest_is_none():
+    own = torch.ones(1, 40, 40, dtype=torch.float64)
+    own[:, :1] = 0
+    parts = keep_apart(noise(1, 40, 40), own, 1 - own)
+    assert (parts[:, 1] == 0).all() and parts[:, 0].abs().mean() > 0.5

@@ -623,3 +623,16 @@ def test_random_state_must_be_a_seed(random_state):
     with pytest.raises(ValueError, match="random_state.*got") as error:
         MODELS["zernike-1"].sample(3, random_state=random_state)
     assert repr(random_state) in str(error.value)
+
+
+@pytest.mark.parametrize(("quarters", "mirrored"), [(1, False), (2, False), (0, True), (3, True)])
+def test_turned_motions_have_turned_psfs(quarters, mirrored):
+    model = make_psf_model("motion", size=41)
+    motions = torch.tensor([[3.0, 8.0, 0.6, 0.3], [-6.0, 1.0, 0.2, 0.9]], dtype=torch.float64)
+    angle = torch.full((2,), quarters * torch.pi / 2, dtype=torch.float64)
+    turned = model.turned(motions, angle, torch.full((2,), mirrored))
+    expected = model.psf(motions).flip(-2) if mirrored else model.psf(motions)
+    # array axes: a quarter from the column axis towards the row axis
+    expected = torch.rot90(expected, -quarters, (-2, -1))
+    torch.testing.assert_close(model.psf(turned), expected, atol=1e-6, rtol=0)
+    assert model.turns and not make_psf_model("motion", cylinder=0.2).turns
