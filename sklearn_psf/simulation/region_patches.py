@@ -67,9 +67,10 @@ class RegionPatchStream(PatchStream):
         X, sharp, labels = keep_apart(X, *masks), central(fields, patch), []
         for mask, (index, share, path, at) in zip(masks, regions, strict=True):
             part = sharp[index] * peak
-            y = self._labels(chosen, part, read_noise, empty, central(share, patch))
+            known = self._labels(chosen, part, read_noise, empty, central(share, patch))
             mean = (mask * central(at, patch)).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1e-6)
-            labels.append(torch.where(y.isnan(), y, self._between(path, mean)))
+            y = self._between(path, mean)  # of what is in the part, not of the PSF first chosen
+            labels.append(y.masked_fill(known.isnan(), torch.nan))
         absent = X.abs().amax((-2, -1)) == 0
         return X, torch.stack(labels, 1).masked_fill(absent[..., None], torch.nan)
 
