@@ -34,6 +34,7 @@ from sklearn_psf import (
     persistence,
 )
 from sklearn_psf.networks import ARCHITECTURES
+from sklearn_psf.networks.dense import DENSE_ARCHITECTURES
 from sklearn_psf.optics import Optics, make_psf_model
 
 FAMILY = make_psf_model("gaussian-1", size=15)
@@ -61,6 +62,9 @@ class SquareMeans(nn.Module):
 
     def forward(self, x, images):
         return self.fc(nn.functional.avg_pool2d(x, 4))
+
+
+SQUARES = DENSE_ARCHITECTURES["unet-directed"]._replace(kind=SquareMeans)
 
 
 class SpreadReader(BaseEstimator):
@@ -274,7 +278,7 @@ CASES = {
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_checks(case, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "compact", BlockMeans)
-    monkeypatch.setattr("sklearn_psf.networks.unet.ResidualUNet", SquareMeans)
+    monkeypatch.setitem(DENSE_ARCHITECTURES, "unet-directed", SQUARES)
     monkeypatch.setattr("sklearn_psf.psf_regressor._N_SCORE", 16)
     make, expected = CASES[case]
     results = check_estimator(make(), expected_failed_checks=expected, on_fail=None, on_skip=None)
@@ -317,7 +321,7 @@ def estimators():
 @pytest.fixture(params=list(estimators()))
 def fitted(request, images, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "compact", BlockMeans)
-    monkeypatch.setattr("sklearn_psf.networks.unet.ResidualUNet", SquareMeans)
+    monkeypatch.setitem(DENSE_ARCHITECTURES, "unet-directed", SQUARES)
     monkeypatch.setattr("sklearn_psf.psf_regressor._N_VALIDATION", 4)
     monkeypatch.setattr("sklearn_psf.flow._N_VALIDATION", 4)
     monkeypatch.setattr("sklearn_psf.psf_regressor._N_SCORE", 4)
