@@ -5,8 +5,8 @@
 The first stage trains a reader of small patches, or parts of them, of one motion; it starts from
 the weights "zernike-3", which know texture from blur. The second trains a reader of wide patches,
 which sees a part of them beside the rest. The third trains what finds the borders of motions, on
-scenes, around these readers. `--initial` takes the first reader, and what finds borders, from other
-weights of the flow estimator instead; a stage of 0 minutes is left out and keeps what they had.
+scenes, around these readers. With `--initial` all of them go on from other weights of the flow
+estimator; a stage of 0 minutes is left out then and keeps what these had.
 `--data` is as in train_weights.py: images are split by source repository, never by image. An
 interrupted training goes on with `--resume`.
 """
@@ -134,8 +134,8 @@ def parse_arguments():
     parser.add_argument("--device")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
-    if args.initial is None and not args.minutes[2]:
-        parser.error("--minutes: without --initial the last stage needs some.")
+    if args.initial is None and not all(args.minutes):
+        parser.error(f"--minutes {args.minutes}: no stage can be left out without --initial.")
     return args
 
 

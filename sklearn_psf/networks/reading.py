@@ -112,7 +112,8 @@ def read_image(network, image, tile=1152, halo=None):
     tile : int
         Pixels along a side that are read at a time, a multiple of 192.
     halo : int or None
-        Pixels around a tile that the network sees too, a multiple of 64; None is the network's own.
+        Pixels around a tile that the network sees too; None is the network's own. Another must be a
+        multiple of 64, or of 192 for "unet", so that windows lie as in the whole image.
 
     Returns
     -------
