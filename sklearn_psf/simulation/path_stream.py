@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from .field_stream import FieldStream
 from .patches import MIN_CONTRAST
 
-__all__ = ["PathStream", "VaryingBlurStream", "local_contrast"]
+__all__ = ["PathStream", "VaryingBlurStream"]
 
 _BLOCK = 8  # pixels within which texture is measured
 _REACH = 5  # blocks along a side of the neighbourhood whose texture decides on validity
@@ -94,7 +94,7 @@ class PathStream(FieldStream, ABC):
         blurred, sharp, truth = (torch.stack(part) for part in zip(*scenes, strict=True))
         peak, read_noise = self.exposure(n)
         light = peak * self.shading(n, self.image_size)
-        flat = local_contrast(sharp * light, read_noise) < MIN_CONTRAST
+        flat = _local_contrast(sharp * light, read_noise) < MIN_CONTRAST
         flat = F.interpolate(flat[:, None].float(), scale_factor=_BLOCK)[:, 0] > 0.5
         empty = self.uniform(n) < 0.03  # images without any texture
         photons = torch.where(empty[:, None, None], light * self.uniform(n, 1, 1), light * blurred)
@@ -204,28 +204,8 @@ class VaryingBlurStream(PathStream):
         return tuple(self._central(part) for part in (blurred, field, truth))
 
 
-def local_contrast(photons: torch.Tensor, read_noise: torch.Tensor) -> torch.Tensor:
-    """Texture relative to noise, as `texture_contrast`, in the 40 pixels around each block of 8.
-
-    Parameters
-    ----------
-    photons : Tensor of shape (n, H, W)
-        Expected photon electrons, before blur; H and W are multiples of 8.
-    read_noise : Tensor of shape (n,)
-        Electrons.
-
-    Returns
-    -------
-    Tensor of shape (n, H / 8, W / 8)
-        Below `MIN_CONTRAST` there is nothing to read.
-
-    Examples
-    --------
-    >>> photons = torch.full((1, 64, 64), 100.0)
-    >>> photons[..., :32] = 200 * torch.rand(64, 32)
-    >>> local_contrast(photons, torch.tensor([2.0]))[0, 4] > 1
-    tensor([ True,  True,  True,  True,  True,  True, False, False])
-    """
+def _local_contrast(photons, read_noise):
+    """Texture relative to noise, as `texture_contrast`, around each block: (n, H / 8, W / 8)."""
     mean = F.avg_pool2d(photons[:, None], _BLOCK)
     variance = F.avg_pool2d(photons[:, None] ** 2, _BLOCK) - mean**2
     # Rounding leaves about 1e-7 of the squared mean in a constant block.
