@@ -374,3 +374,29 @@ def test_dense_maps(tmp_path):
     record = json.loads(output.read_text())
     assert set(record["r2"]) == {"dense", "sliding"} and record["seconds"]["windows"] == 81
     assert 0 < record["r2"]["dense"]["valid"] <= 1
+
+
+def test_the_side_of_focus_is_scored():
+    benchmark = load("flow_astigmatic")
+    family = make_psf_model("motion", cylinder=benchmark.CYLINDER, axis=benchmark.AXIS)
+    textures = list(make_textures(2, size=256, random_state=0))
+    pairs = [
+        [benchmark.two_motions(textures, seed, family=family, lens=lens) for seed in range(2)]
+        for lens in (None, benchmark.FAMILY)
+    ]
+    # The same motions, seen through the lens and without it.
+    np.testing.assert_array_equal(pairs[0][0][1], pairs[1][0][1])
+    assert not np.allclose(pairs[0][0][0], pairs[1][0][0])
+
+    class Known:
+        def __init__(self, turned):
+            self.turned = turned
+
+        def predict(self, X):
+            truth = np.nan_to_num(np.stack([motion for _, motion in pairs[0]]))
+            return truth * np.reshape(self.turned, (1, 4, 1, 1))
+
+    right = benchmark.evaluate(Known([1, 1, 1, 1]), pairs[0])
+    assert right["side"] == right["sense"] == right["r2"]["z0"] == 1
+    wrong = benchmark.evaluate(Known([-1, -1, 1, -1]), pairs[0])
+    assert wrong["side"] == wrong["sense"] == 0 and wrong["r2"]["v_y"] == 1
