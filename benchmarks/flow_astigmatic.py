@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from flow_regression import FAMILY, NAMES, SIZE, two_motions
 from record import describe_run
-from train_flow import draw_particles
+from train_flow import check_checkpoint, draw_particles, endless
 from train_weights import load_images
 from weights_accuracy import held_out_images
 
@@ -56,27 +56,20 @@ def main():
 def train(args, family):
     """A flow estimator for the lens; both trainings go on from checkpoints."""
     args.checkpoints.mkdir(parents=True, exist_ok=True)
+    paths = [args.checkpoints / f"astigmatic-{stage}.checkpoint" for stage in ("patches", "scenes")]
+    for path in paths:
+        check_checkpoint(path, args.resume)
+    patches, scenes = (
+        endless(family, minutes, path, args.seed)
+        for minutes, path in zip(args.minutes, paths, strict=True)
+    )
     images, _, _, _ = load_images(args.data, args.seed)
     images = [*draw_particles(300, args.seed), *images]
-    reader, flow = (
-        options(args, family, stage, minutes)
-        for stage, minutes in zip(("patches", "scenes"), args.minutes, strict=True)
-    )
     reader = PSFParameterRegressor(
         architecture="compact-directed", initial_weights=load_pretrained("zernike-3")[0],
-        n_patches=19200, **reader,
+        n_patches=19200, **patches,
     ).fit(images)  # fmt: skip
-    return BlurFlowEstimator(initial_weights=reader.state_, n_images=1200, **flow).fit(images)
-
-
-def options(args, family, stage, minutes):
-    checkpoint = args.checkpoints / f"astigmatic-{stage}.checkpoint"
-    if checkpoint.exists() and not args.resume:
-        raise SystemExit(f"{checkpoint} exists: pass --resume to go on, or remove it.")
-    return {
-        "psf_model": family, "validation_fraction": 0.0, "max_epochs": 10**6,
-        "max_minutes": minutes, "checkpoint": checkpoint, "random_state": args.seed, "verbose": 1,
-    }  # fmt: skip
+    return BlurFlowEstimator(initial_weights=reader.state_, n_images=1200, **scenes).fit(images)
 
 
 def evaluate(flow, scenes):

@@ -40,9 +40,7 @@ def main():
     train = [*draw_particles(300, args.seed), *train]
     model = make_psf_model("motion")
     for stage in STAGES:
-        checkpoint = args.output / f"motion-{stage}.checkpoint"
-        if checkpoint.exists() and not args.resume:
-            raise SystemExit(f"{checkpoint} exists: pass --resume to go on, or remove it.")
+        check_checkpoint(checkpoint(args, stage), args.resume)
     history, flow = run_stages(args, model, train)
     (args.output / "motion.history.json").write_text(json.dumps(history))
     flow.calibrate(*scenes(model, calibration or test, 1, 48))
@@ -90,15 +88,28 @@ def run_stages(args, model, images):
 
 
 def options(args, stage, model, minutes):
+    own = {"learning_rate": args.learning_rate, "device": args.device}
+    return own | endless(model, minutes[stage], checkpoint(args, stage), args.seed)
+
+
+def checkpoint(args, stage):
+    return args.output / f"motion-{stage}.checkpoint"
+
+
+def check_checkpoint(path, resume):
+    if path.exists() and not resume:
+        raise SystemExit(f"{path} exists: pass --resume to go on, or remove it.")
+
+
+def endless(model, minutes, path, seed):
+    """Arguments of a training of that many minutes that can be resumed."""
     return {
         "psf_model": model,
         "validation_fraction": 0.0,
         "max_epochs": 10**6,
-        "max_minutes": minutes[stage],
-        "learning_rate": args.learning_rate,
-        "checkpoint": args.output / f"motion-{stage}.checkpoint",
-        "device": args.device,
-        "random_state": args.seed,
+        "max_minutes": minutes,
+        "checkpoint": path,
+        "random_state": seed,
         "verbose": 1,
     }
 

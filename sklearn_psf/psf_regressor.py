@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from ._blurred_batches import blurred_batches
 from ._held_network import HeldNetworkMixin
 from ._validation import (
     check_choice,
@@ -27,22 +28,14 @@ from .networks.reading import (
     read_patches,
     sample_grid,
 )
-from .networks.seen_batches import SeenBatches
 from .networks.training import ArrayBatches, epochs_done
 from .networks.weights import scale_of_context
-from .simulation import (
-    PatchStream,
-    RegionPatchStream,
-    VaryingBlurStream,
-    make_blurred_patches,
-)
+from .simulation import make_blurred_patches
 
 __all__ = ["PSFParameterRegressor"]
 
 _MIN_PATCH = 32
 _PATCH_SIZES = {"polar": 256, "unet": 192}  # where it is not 128
-_POOL_SIZE = 65536  # parts of patches that "polar" has seen and sees again
-_REUSE = 4
 _N_VALIDATION = 512
 _N_SCORE = 512
 
@@ -427,38 +420,18 @@ class PSFParameterRegressor(HeldNetworkMixin, RegressorMixin, BaseEstimator):
         n_batches = max(1, self.n_patches // self.batch_size)
         sample = self._target_sample(model)
         network = self._start(model, card, state, rng)
-        batches = self._blurred(train, model, patch_size, network, np.random.RandomState(seeds))
-        self._train(network, batches, sample, n_batches, validation, model, patch_size)
-
-    def _blurred(self, images, model, size, network, random_state):
-        """Endless batches of images and encoded parameters: of one PSF, or of several."""
-        options = {
-            "psf_model": model,
-            "batch_size": self.batch_size,
-            "camera": self.camera,
-            "device": self.device,
-            "random_state": random_state,
-        }
-        if network.architecture == "unet":
-            stream = VaryingBlurStream(
-                images, image_size=size, label_stride=network.stride, **options
-            )
-            return ((X, model.encode(y.movedim(1, -1))) for X, y in stream)
-        if network.architecture not in ("compact-directed", "polar"):
-            stream = PatchStream(images, patch_size=size, **options)
-            return ((X, model.encode(y)) for X, y in stream)
-        stream = RegionPatchStream(images, patch_size=size, **options)  # parts of images are read
-        if network.architecture != "polar":
-            return ((X[:, 0], model.encode(y[:, 0])) for X, y in stream)
-        return SeenBatches(
-            stream,
-            network.backbone,
+        batches = blurred_batches(
+            network,
+            train,
             model,
+            patch_size,
+            n_patches=self.n_patches * self.max_epochs,
             batch_size=self.batch_size,
-            pool_size=min(_POOL_SIZE, self.n_patches * self.max_epochs),
-            reuse=_REUSE,
-            random_state=random_state,
+            camera=self.camera,
+            device=self.device,
+            random_state=np.random.RandomState(seeds),
         )
+        self._train(network, batches, sample, n_batches, validation, model, patch_size)
 
     def _fit_patches(self, X, y, model, card, state):
         X = check_images(X, min_size=_MIN_PATCH)

@@ -92,30 +92,7 @@ class Motion(PSFModel):
             return encoded
         return nearest_motion(torch.as_tensor(encoded), torch.as_tensor(variance)).numpy()
 
-    def turned(
-        self, parameters: torch.Tensor, angle: torch.Tensor, mirrored: torch.Tensor
-    ) -> torch.Tensor:
-        """Motions that are mirrored and then turned.
-
-        Parameters
-        ----------
-        parameters : Tensor of shape (n, 4)
-            v_y, v_x, v_z and z0.
-        angle, mirrored : Tensor of shape (n,)
-            As of `PSFModel.turned`.
-
-        Returns
-        -------
-        Tensor of shape (n, 4)
-            Motions.
-
-        Examples
-        --------
-        >>> motion = Motion()
-        >>> quarter, no = torch.tensor([torch.pi / 2]), torch.tensor([False])
-        >>> motion.turned(torch.tensor([[0.0, 7.0, 0.5, 0.2]]), quarter, no).round(decimals=3)
-        tensor([[7.0000, -0.0000, 0.5000, 0.2000]])
-        """
+    def _turned(self, parameters, angle, mirrored):
         v_y, v_x, *rest = parameters.unbind(1)
         v_y = torch.where(mirrored, -v_y, v_y)
         cosine, sine = torch.cos(angle), torch.sin(angle)

@@ -37,6 +37,8 @@ class PSFModel:
         Period of a parameter that is an angle, None for the others.
     n_encoded : int
         Length of the encoding.
+    turns : bool
+        Whether `turned` says what a turned PSF is.
     settings : dict
         Arguments that rebuild the family by `make_psf_model` (but for the optics).
     """
@@ -205,7 +207,7 @@ class PSFModel:
     def turned(
         self, parameters: torch.Tensor, angle: torch.Tensor, mirrored: torch.Tensor
     ) -> torch.Tensor:
-        """Parameters of PSFs that are mirrored and then turned, for families that `turns`.
+        """Return the parameters of PSFs that are mirrored and then turned.
 
         Parameters
         ----------
@@ -220,8 +222,24 @@ class PSFModel:
         -------
         Tensor of shape (n, P)
             Parameters.
+
+        Raises
+        ------
+        ValueError
+            If the family does not turn (`turns`), for instance because its lens has an axis.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklearn_psf.optics import make_psf_model
+        >>> quarter, no = torch.tensor([torch.pi / 2]), torch.tensor([False])
+        >>> motion = torch.tensor([[0.0, 7.0, 0.5, 0.2]])
+        >>> make_psf_model("motion").turned(motion, quarter, no).abs().round(decimals=3)
+        tensor([[7.0000, 0.0000, 0.5000, 0.2000]])
         """
-        raise NotImplementedError
+        if not self.turns:
+            raise ValueError(f"PSFs of {self!r} cannot be turned.")
+        return self._turned(parameters, angle, mirrored)
 
     def _bounds(self) -> list[tuple[float, float]]:
         raise NotImplementedError

@@ -97,16 +97,14 @@ class RegionPatchStream(PatchStream):
 
     def _light(self, fields, regions):
         """Fields (n, size, size) as blurred by the PSFs of all regions."""
-        spectra = 0
+        shape = (len(regions[0][0]), self.size, self.size // 2 + 1)
+        spectra = torch.zeros(shape, dtype=torch.complex64, device=self.device)
         for index, share, path, at in regions:
             for node in range(_NODES):
                 near = (1 - (at - node).abs()).clamp(min=0)
                 rows = near.flatten(1).any(1)
                 part = torch.fft.rfft2(fields[index[rows]] * share[rows] * near[rows])
-                part = part * transfer(self._pool[path[rows] + node], self.size)
-                if isinstance(spectra, int):
-                    spectra = part.new_zeros(len(index), *part.shape[1:])
-                spectra[rows] += part
+                spectra[rows] += part * transfer(self._pool[path[rows] + node], self.size)
         return torch.fft.irfft2(spectra, s=(self.size, self.size))
 
     def _between(self, path, at):

@@ -636,3 +636,5 @@ def test_turned_motions_have_turned_psfs(quarters, mirrored):
     expected = torch.rot90(expected, -quarters, (-2, -1))
     torch.testing.assert_close(model.psf(turned), expected, atol=1e-6, rtol=0)
     assert model.turns and not make_psf_model("motion", cylinder=0.2).turns
+    with pytest.raises(ValueError, match="cannot be turned"):
+        make_psf_model("motion", cylinder=0.2).turned(motions, angle, torch.full((2,), mirrored))
