@@ -247,6 +247,9 @@ class PSFModel:
     def _psf(self, p: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
+    def _turned(self, parameters, angle, mirrored) -> torch.Tensor:
+        raise NotImplementedError
+
     def _encode(self, p: torch.Tensor) -> torch.Tensor:
         return p.clone()
 
