@@ -1,11 +1,12 @@
-"""Train, evaluate and export the weights "motion" of the flow estimator, in three stages.
+"""Train, evaluate and export the weights "motion" of the flow estimator, in four stages.
 
-    python benchmarks/train_flow.py --minutes 75 60 60 --data DIR [--resume]
+    python benchmarks/train_flow.py --minutes 75 60 60 60 --data DIR [--resume]
 
 The first stage trains a reader of small patches, or parts of them, of one motion; it starts from
 the weights "zernike-3", which know texture from blur. The second trains a reader of wide patches,
 which sees a part of them beside the rest. The third trains what finds the borders of motions, on
-scenes, around these readers. With `--initial` all of them go on from other weights of the flow
+scenes, around these readers. In the fourth the reader of wide patches goes on with parts of scenes,
+as these borders leave them. With `--initial` all of them go on from other weights of the flow
 estimator; a stage of 0 minutes is left out then and keeps what these had.
 `--data` is as in train_weights.py: images are split by source repository, never by image. An
 interrupted training goes on with `--resume`.
@@ -13,6 +14,7 @@ interrupted training goes on with `--resume`.
 
 import argparse
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +25,16 @@ from weights_accuracy import CALIBRATION_REPOSITORIES, TEST_REPOSITORIES
 
 from sklearn_psf import BlurFlowEstimator, PSFParameterRegressor
 from sklearn_psf.metrics import align_sense, flow_r2, sense_accuracy
-from sklearn_psf.networks import load_pretrained, save_weights
+from sklearn_psf.networks import build_network, load_pretrained, save_weights
+from sklearn_psf.networks.found_parts import FoundParts
+from sklearn_psf.networks.modules import load_initial_weights
+from sklearn_psf.networks.regions import WIDE_WINDOW
+from sklearn_psf.networks.seen_batches import SeenBatches
+from sklearn_psf.networks.training import epochs_done, train_network
 from sklearn_psf.optics import make_psf_model
-from sklearn_psf.simulation import MotionStream, make_particles
+from sklearn_psf.simulation import MotionStream, RegionPatchStream, make_particles
 
-STAGES = ("patches", "regions", "scenes")
+STAGES = ("patches", "regions", "scenes", "parts")
 PREFIXES = {"patches": "windows.reader.", "regions": "again."}  # in the network of whole images
 N_TEST = 96  # scenes of the training's kind on sources of their own
 
@@ -68,23 +75,48 @@ def run_stages(args, model, images):
     if minutes["regions"]:
         readers = readers_of(state)
         wide = PSFParameterRegressor(
-            architecture="polar", initial_weights=readers.get("regions") or readers["patches"],
+            architecture="polar", initial_weights=readers.get("regions"),
             patch_size=256, batch_size=128, n_patches=25600,
             **options(args, "regions", model, minutes),
         ).fit(images)  # fmt: skip
         history["regions"] = wide.history_
         state |= named(wide.state_, PREFIXES["regions"])
-    if not minutes["scenes"]:
-        path = args.output / "motion-joined.safetensors"
-        save_weights(state, load_pretrained(args.initial)[1], path)
-        return history, BlurFlowEstimator(pretrained=path).fit(images)
-    flow = BlurFlowEstimator(
-        initial_weights={k: v for k, v in state.items() if k.startswith("backbone.")},
-        image_size=args.image_size, batch_size=args.batch_size, n_images=100 * args.batch_size,
-        **options(args, "scenes", model, minutes),
-    ).fit(images)  # fmt: skip
-    history["scenes"] = flow.history_
-    return history, flow
+    if minutes["scenes"]:
+        flow = BlurFlowEstimator(
+            initial_weights={k: v for k, v in state.items() if k.startswith("backbone.")},
+            image_size=args.image_size, batch_size=args.batch_size, n_images=100 * args.batch_size,
+            **options(args, "scenes", model, minutes),
+        ).fit(images)  # fmt: skip
+        history["scenes"], state = flow.history_, flow.state_
+    if minutes["parts"]:
+        read, history["parts"] = learn_found_parts(args, model, images, state, minutes["parts"])
+        state = state | named(read, PREFIXES["regions"])
+    path = args.output / "motion-joined.safetensors"
+    save_weights(state, load_pretrained(args.initial or "motion")[1], path)
+    return history, BlurFlowEstimator(pretrained=path).fit(images)
+
+
+def learn_found_parts(args, model, images, state, minutes):
+    """Train the reader of wide patches on parts of scenes as these weights tell them apart."""
+    path = checkpoint(args, "parts")
+    rng = np.random.RandomState([args.seed, epochs_done(path)])
+    drawing = {"psf_model": model, "device": args.device, "random_state": rng}
+    network = build_network("unet-directed", model.n_encoded, state)
+    scenes = MotionStream(images, image_size=WIDE_WINDOW, batch_size=8, **drawing)
+    found = FoundParts(scenes, network, n_places=6, random_state=rng)
+    drawn = RegionPatchStream(images, patch_size=WIDE_WINDOW, batch_size=16, **drawing)
+    batches = SeenBatches(
+        chain.from_iterable(zip(drawn, found, strict=True)),
+        model, batch_size=128, pool_size=32768, reuse=4, random_state=rng,
+    )  # fmt: skip
+    reader = build_network("polar", model.n_encoded, seed=args.seed, mixed_precision=True)
+    load_initial_weights(reader, readers_of(state)["regions"])
+    mean, scale = state["target_mean"], state["target_scale"]
+    return train_network(
+        reader, batches, np.stack([mean - scale, mean + scale]), n_batches=50, max_epochs=10**6,
+        learning_rate=args.learning_rate, max_minutes=minutes, checkpoint=path,
+        report=print, device=args.device or "cpu",
+    )  # fmt: skip
 
 
 def options(args, stage, model, minutes):
@@ -136,7 +168,7 @@ def parse_arguments():
     parser.add_argument("--data", type=Path, help="folder of sharp images with a SOURCES.csv")
     parser.add_argument("--initial", help="weights to start from, by name or path")
     parser.add_argument("--output", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--minutes", type=float, nargs=3, default=[75.0, 60.0, 60.0])
+    parser.add_argument("--minutes", type=float, nargs=4, default=[75.0, 60.0, 60.0, 60.0])
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=12)
     parser.add_argument("--learning-rate", type=float, default=2e-3)

@@ -5,7 +5,7 @@ from .simulation import PatchStream, RegionPatchStream, VaryingBlurStream
 
 __all__ = ["blurred_batches"]
 
-_POOL_SIZE = 65536  # parts of patches that "polar" has seen and sees again
+_POOL_SIZE = 32768  # parts of patches that "polar" has seen and sees again
 _REUSE = 4
 
 
@@ -45,7 +45,6 @@ def blurred_batches(network, images, model, size, *, n_patches, **options):
         return ((X[:, 0], model.encode(y[:, 0])) for X, y in stream)
     return SeenBatches(
         stream,
-        network.backbone,
         model,
         batch_size=options["batch_size"],
         pool_size=min(_POOL_SIZE, n_patches),

@@ -657,11 +657,3 @@ def test_parts_of_images_are_read_as_patches_are(architecture, sharp):
     X, _ = make_blurred_patches(sharp, 3, psf_model=motion, patch_size=64, random_state=0)
     parameters, std = first.predict(X, return_std=True)
     assert parameters.shape == std.shape == (3, 4) and (std > 0).all()
-
-
-def test_polar_takes_the_features_of_pixels_from_a_compact_one(tiny_regressor, sharp):
-    polar = quick(
-        architecture="polar", initial_weights=tiny_regressor.state_, patch_size=64, n_patches=8
-    ).fit(sharp)
-    name = "backbone.patch.0.0.weight"  # learned from patches, not from what was seen of them
-    np.testing.assert_array_equal(polar.state_[name], tiny_regressor.state_[name])

@@ -63,7 +63,7 @@ class PSFNetwork(nn.Module):
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """Map patches (n, H, W) to (n, 2 E + 1): means, log variances, logit of being invalid.
 
-        "polar" also takes two parts of patches (n, 2, H, W), or what it has seen of them (n, L).
+        "polar" also takes parts and masks of patches (n, 4, H, W), or what it saw of them (n, L).
         """
         read, x = self.backbone, patches.float()
         if patches.ndim == 2:
@@ -147,8 +147,7 @@ def load_initial_weights(network: PSFNetwork | DenseNetwork, state: dict) -> Non
 
     A stem for three colours is summed over them (a grey image is three equal colours); the last
     layer is taken over only where its shape fits; everything else must be there and fit. A network
-    that maps whole images also takes weights of its readers alone, and freezes those that it gets;
-    "polar" takes from a "compact" one the features of pixels.
+    that maps whole images also takes weights of its readers alone, and freezes those that it gets.
 
     Parameters
     ----------
@@ -165,15 +164,11 @@ def load_initial_weights(network: PSFNetwork | DenseNetwork, state: dict) -> Non
     tensors, own = _of_backbone(state), network.backbone.state_dict()
     again = any(name.startswith(_READERS[1]) for name in tensors)
     new = ("fc.", *getattr(network.backbone, "added", ()))
-    part = getattr(network.backbone, "own_part", None)
     if isinstance(network, DenseNetwork):
         if not any(name.startswith(_READERS) for name in tensors):
             tensors = {_READERS[0] + name: value for name, value in tensors.items()}
         if all(name.startswith(_READERS) for name in tensors):
             new = (*new, *(name for name in own if not name.startswith(_READERS)))
-    elif part is not None and "polar.scale.weight" in tensors:
-        tensors = {name: value for name, value in tensors.items() if name.startswith(part)}
-        new = tuple(name for name in own if not name.startswith(part))
     for name in [n for n in tensors if n.startswith("fc.")]:
         if name in own and tensors[name].shape != own[name].shape:
             tensors[name] = own[name]

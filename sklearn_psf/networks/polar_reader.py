@@ -1,16 +1,18 @@
 """A network that reads a part of a patch by its polar spectrum and that of what is beside it."""
 
+import math
+
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from .compact import patch_features
 from .odd_spectra import ODD_CHANNELS, odd_spectrum
+from .pixel_reader import COARSE, N_FEATURES, PixelReader, half_resolution, rotation
 from .spectra import RINGS, SECTORS, normalize_parts, polar_spectrum
 
-__all__ = ["N_PIXELS", "PolarReader", "see_both", "turn_seen"]
+__all__ = ["PolarReader", "hide_pixels", "see_both", "turn_seen"]
 
 _SHAPES = ((RINGS, SECTORS), (RINGS, SECTORS), (ODD_CHANNELS, SECTORS))
-N_PIXELS = 128  # features of the patch itself, the last of what is seen
 _LARGEST = 3.0  # decades between two spectra
 
 
@@ -61,11 +63,14 @@ class PolarReader(nn.Module):
     which is blurred differently shares the first factor, and in their ratio it cancels. Filters
     reach over all rings of both spectra and a few neighbouring sectors, and are the same in every
     direction. What turns is read out in angular harmonics, whose strength depends on what does not:
-    outputs then turn with the blur. Odd spectra tell the sense of a direction, and convolutions
-    what phases tell: a few features of the pixels.
+    outputs then turn with the blur. Odd spectra tell the sense of a direction.
 
-    What it sees of patches does not depend on its other weights, so that a training can use it
-    again, turned.
+    The axis that spectra tell is the frame in which pixels are looked at. What those say changes
+    the strengths, and adds an axis and a direction, in the frame, to what turns. The first two
+    outputs are taken for that axis, at twice its angle: those of a motion are.
+
+    What it sees of patches does not depend on its weights, so that a training can use it again,
+    turned.
 
     Parameters
     ----------
@@ -79,12 +84,9 @@ class PolarReader(nn.Module):
         Features of each angular harmonic.
     """
 
-    own_part = "patch."  # the weights that it can take from a network of `Compact`'s kind
-
     def __init__(self, n_outputs: int, width: int = 256, n_blocks: int = 4, n_turning: int = 48):
         super().__init__()
         odd, k = 64, n_turning
-        self.patch = patch_features()
         self.scale = nn.BatchNorm1d(2 * RINGS + 1)
         self.first = Around(2 * RINGS + 1, width)
         self.blocks = nn.Sequential(*(AroundBlock(width) for _ in range(n_blocks)))
@@ -94,42 +96,56 @@ class PolarReader(nn.Module):
         self.odd_blocks = nn.Sequential(_conv(2 * odd, 2 * odd, 5), _conv(2 * odd, 2 * odd, 3))
         self.turning = nn.Conv1d(width, 2 * k, 1)
         self.turning_odd = nn.Conv1d(2 * odd, k, 1)
+        self.pixels = PixelReader()
         hidden = 256
         self.hidden = nn.Sequential(
-            nn.Linear(width + 5 * k + N_PIXELS, hidden), nn.BatchNorm1d(hidden), nn.ReLU(),
+            nn.Linear(width + 5 * k + N_FEATURES, hidden), nn.BatchNorm1d(hidden), nn.ReLU(),
             nn.Linear(hidden, hidden), nn.BatchNorm1d(hidden), nn.ReLU(),
         )  # fmt: skip
         self.strength = nn.Linear(hidden, 2 * k)
         self.strength_odd = nn.Linear(hidden, k)
-        self.fc = nn.Linear(6 * k + hidden, n_outputs)
+        self.in_frame = nn.Linear(hidden + N_FEATURES, 4)
+        self.fc = nn.Linear(6 * k + 4 + hidden + N_FEATURES, n_outputs)
         angle = torch.arange(2 * SECTORS) * (torch.pi / SECTORS)
         waves = [[f(m * angle) for f in (torch.cos, torch.sin)] for m in (1, 2, 4)]
         waves = torch.stack([torch.stack(pair, 1) for pair in waves]) / SECTORS
         self.register_buffer("harmonics", waves, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map patches (n, 1, H, W), or two parts of them (n, 2, H, W), to (n, n_outputs)."""
+        """Map patches (n, 1, H, W), or parts and masks (n, 4, H, W), to outputs (n, n_outputs)."""
         return self.read_seen(self.see(x))
 
     def see(self, x: torch.Tensor) -> torch.Tensor:
-        """Return all that is seen of normalised patches, or of two parts of them, (n, L)."""
-        own, rest = x[:, 0], x[:, 1:]
+        """Return all that is seen of normalised patches, or of parts and masks of them, (n, L)."""
+        own, rest = x[:, 0], x[:, 1:2]
+        mask = x[:, 2] if x.shape[1] > 1 else torch.ones_like(own)
         with torch.autocast(x.device.type, enabled=False):
             even = polar_spectrum(torch.cat([own, rest.flatten(0, 1)])).split(len(x))
             views = [even[0], even[-1], odd_spectrum(own)[..., :SECTORS]]
             present = rest.flatten(1).any(1, keepdim=True)
             # Without something beside it a part is compared with itself.
             views[1] = torch.where(present[..., None], views[1], views[0])
-        return torch.cat([*(view.flatten(1) for view in views), present, self.see_pixels(own)], 1)
-
-    def see_pixels(self, own: torch.Tensor) -> torch.Tensor:
-        """Return features (n, 128) of normalised patches (n, H, W)."""
-        x = own[:, None].contiguous(memory_format=torch.channels_last)
-        return self.patch(x).flatten(1)
+        return _joined(views, present, mask, own)
 
     def read_seen(self, seen: torch.Tensor) -> torch.Tensor:
         """Map what `see` returns to outputs (n, n_outputs)."""
-        own, beside, odd, present, pixels = _split(seen)
+        *views, frames, masks, pixels = _split(seen)
+        staying, *harmonics = self._read_spectra(*views)
+        angle = self._axis(staying, harmonics[0])
+        features = self.pixels(pixels, masks, frames @ rotation(angle))
+        features = features * pixels.flatten(1).any(1, keepdim=True)
+        hidden = self.hidden(torch.cat([staying, features], 1))
+        strengths = self.strength(hidden), self.strength_odd(hidden)
+        turned = [s[..., None] * c for s, c in zip(strengths, harmonics, strict=True)]
+        pairs = self.in_frame(torch.cat([hidden, features], 1)).float().split(2, 1)
+        turned += [
+            (rotation(times * angle) @ pair[..., None])[..., 0]
+            for times, pair in zip((2, 1), pairs, strict=True)
+        ]
+        return self.fc(torch.cat([*(part.flatten(1) for part in turned), hidden, features], 1))
+
+    def _read_spectra(self, own, beside, odd, present):
+        """Features (n, F) that stay, and harmonics (n, k, 2) at twice the angle and at once."""
         ratio = ((beside - own) * present[..., None]).clamp(-_LARGEST, _LARGEST)
         constant = present[..., None].expand(-1, 1, SECTORS)
         x = torch.relu(self.first(self.scale(torch.cat([own, ratio, constant], 1))))
@@ -142,19 +158,28 @@ class PolarReader(nn.Module):
         c4, c2 = (turning @ waves[:SECTORS] for waves in (four_times, twice))
         c1 = self.turning_odd(odd) @ once / 2
         lengths = [torch.linalg.vector_norm(c, dim=-1) for c in (c2, c4, c1)]
-        hidden = self.hidden(torch.cat([x.mean(-1), *lengths, pixels], 1))
-        turned = [self.strength(hidden)[..., None] * c2, self.strength_odd(hidden)[..., None] * c1]
-        return self.fc(torch.cat([*(part.flatten(1) for part in turned), hidden], 1))
+        return torch.cat([x.mean(-1), *lengths], 1), c2, c1
+
+    @torch.no_grad()
+    def _axis(self, staying, twice):
+        """Angles (n,) of the first two outputs without pixels; this look teaches nothing."""
+        training = self.hidden.training
+        self.hidden.eval()
+        blind = staying.new_zeros(len(staying), N_FEATURES)
+        strength = self.strength(self.hidden(torch.cat([staying, blind], 1)))
+        self.hidden.train(training)
+        first, second = self.fc.weight[:2, : 2 * twice.shape[1]].unflatten(1, (-1, 2))
+        share = first[:, 0] + second[:, 1]  # of their weights what turns with the patch
+        x, y = ((share * strength)[..., None] * twice).sum(1).float().unbind(1)
+        return torch.atan2(y, x) / 2
 
 
-def see_both(reader: PolarReader, parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def see_both(parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What is seen of each of two parts beside the other, for less than seeing one after the other.
 
     Parameters
     ----------
-    reader : PolarReader
-        Its features of pixels are taken.
-    parts : Tensor of shape (n, 2, H, W)
+    parts : Tensor of shape (n, 4, H, W)
         Of `keep_apart`.
 
     Returns
@@ -164,19 +189,17 @@ def see_both(reader: PolarReader, parts: torch.Tensor) -> tuple[torch.Tensor, to
     there : Tensor of shape (2 n,)
         False where the part is empty.
     """
-    n = len(parts)
+    n, (parts, masks) = len(parts), parts.split(2, 1)
     apart = [normalize_parts(part[:, None])[:, 0] for part in parts.unbind(1)]
     deviations = parts.std((-2, -1), correction=0).clamp(min=1e-20)
     even = polar_spectrum(torch.cat(apart)).split(n)
     odd = odd_spectrum(torch.cat(apart))[..., :SECTORS].split(n)
-    pixels = reader.see_pixels(torch.cat(apart)).split(n)
     there = torch.stack([part.flatten(1).any(1) for part in apart])
     both, seen = there.all(0), []
     for k in range(2):
         brighter = 2 * torch.log10(deviations[:, 1 - k] / deviations[:, k])
         beside = torch.where(both[:, None, None], even[1 - k] + brighter[:, None, None], even[k])
-        views = [view.flatten(1) for view in (even[k], beside, odd[k])]
-        seen.append(torch.cat([*views, both[:, None], pixels[k]], 1))
+        seen.append(_joined((even[k], beside, odd[k]), both[:, None], masks[:, k], apart[k]))
     return torch.cat(seen), there.flatten()
 
 
@@ -195,21 +218,41 @@ def turn_seen(seen: torch.Tensor, steps: torch.Tensor, mirrored: torch.Tensor) -
     Returns
     -------
     Tensor of shape (n, L)
-        Features of pixels stay as they are.
+        Pixels stay as they are, but are said to be seen in another frame.
     """
-    *views, present, pixels = _split(seen)
+    *views, present, frames, masks, pixels = _split(seen)
     sector = torch.arange(SECTORS, device=seen.device) - steps[:, None]
     sector = torch.where(mirrored[:, None], -sector, sector) % (2 * SECTORS)
     opposite = torch.where(sector >= SECTORS, -1, 1)[:, None].to(seen)
     index = (sector % SECTORS)[:, None]
     turned = [torch.gather(view, 2, index.expand(-1, view.shape[1], -1)) for view in views]
     turned[2] = turned[2] * opposite
-    return torch.cat([*(view.flatten(1) for view in turned), present, pixels], 1)
+    back = rotation(-steps.to(seen) * (torch.pi / SECTORS))
+    back[:, 1] = torch.where(mirrored[:, None], -back[:, 1], back[:, 1])
+    return _joined(turned, present, masks, pixels, frames @ back)
+
+
+def hide_pixels(seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """What is seen (n, L), but for those (n,) that are hidden spectra alone."""
+    pixels = _split(seen)[-1].flatten(1)
+    others = seen[:, : -pixels.shape[1]]
+    return torch.cat([others, pixels * ~hidden[:, None]], 1)
+
+
+def _joined(views, present, masks, patches, frames=None):
+    """All that is seen, (n, L); nothing is binned yet where no frames are given."""
+    if frames is None:
+        frames = torch.eye(2).to(patches).expand(len(patches), 2, 2)
+        masks, patches = F.avg_pool2d(half_resolution(masks), COARSE), half_resolution(patches)
+    parts = [*views, present, frames, masks, patches]
+    return torch.cat([part.flatten(1) for part in parts], 1)
 
 
 def _split(seen):
-    """Own spectrum, that beside it and the odd one, whether there is one beside, and pixels."""
-    sizes = [n * m for n, m in _SHAPES]
-    *views, present, pixels = seen.split([*sizes, 1, N_PIXELS], 1)
+    """Own spectrum, that beside it, the odd one, if one is beside; frames, masks, pixels."""
+    sizes = [*(n * m for n, m in _SHAPES), 1, 4]
+    side = math.isqrt((seen.shape[1] - sum(sizes)) // (COARSE**2 + 1))  # of a mask
+    *views, present, frames, masks, pixels = seen.split([*sizes, side**2, (COARSE * side) ** 2], 1)
     views = [view.reshape(-1, *shape) for view, shape in zip(views, _SHAPES, strict=True)]
-    return *views, present, pixels
+    squares = [part.unflatten(1, (math.isqrt(part.shape[1]), -1)) for part in (masks, pixels)]
+    return *views, present, frames.reshape(-1, 2, 2), *squares

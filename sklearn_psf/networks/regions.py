@@ -26,6 +26,7 @@ _AWAY = 2  # squares by which masks keep away from borders, where both motions m
 _LEAST_LEFT = 0.05  # of a window: a region that would become smaller is taken up to its border
 _SOFT = 5  # squares over which a mask is smoothed
 _CHUNK = 16  # windows at a time: few enough for the caches of a processor
+_FIRST = 0.4  # of what precision says, for a reading that takes several motions for one
 _TOLERANCE = 0.5  # standard deviations between encodings that still are alike
 # Squares between the pairs that teach what is alike: all directions, up to half a window.
 _SHIFTS = [
@@ -45,7 +46,7 @@ class RegionUNet(ResidualUNet):
     read twice: in a window by the reader of windows, and in a wide one by a second reader, beside
     the rest of that window. Each pixel takes the mean of what was read at the places around,
     weighted by how it is reached from there, by distance and by precision; and of both readings and
-    the first one the mean, weighted by precision: they err in different ways.
+    the first one, which counts less, the mean, weighted by precision: they err in different ways.
 
     Parameters
     ----------
@@ -87,9 +88,27 @@ class RegionUNet(ResidualUNet):
             return torch.cat([first, first, z], 1)
         with torch.autocast(images.device.type, enabled=False):
             second = self._read_again(images[:, 0], z.detach(), first.shape)
-            joined = _join([first[:, :-1], *second])
+            joined = _join([first[:, :-1], *second], (_FIRST, 1, 1))
         # Where there is texture, pixels tell better than large windows.
         return torch.cat([joined, first[:, -1:], first, z], 1)
+
+    def find_parts(self, x, images, places):
+        """What moves as places do, and what is beside it, in wide windows around them.
+
+        Parameters
+        ----------
+        x, images : Tensor of shape (n, 1, H, W)
+            As of `forward`.
+        places : list of (row, column)
+            Squares.
+
+        Returns
+        -------
+        Tensor of shape (n len(places), 4, 256, 256)
+            As of `keep_apart`: of all images around the first place, and so on.
+        """
+        z = self.alike(self.see(x, images)[0]).float()
+        return _take_apart(images[:, 0], z, places)[2]
 
     def _read_again(self, images, z, shape):
         """Means and log variances (n, 2 E, h, w) by the windows around places, near and wide."""
@@ -100,21 +119,13 @@ class RegionUNet(ResidualUNet):
         step = max(1, _CHUNK // n)
         for start in range(0, len(places), step):
             some = places[start : start + step]
-            wide = _Windows.around(some, WIDE_WINDOW, images.shape[1:])
+            wide, likeness, parts = _take_apart(images, z, some)
             near = _Windows.around(some, WINDOW, images.shape[1:])
-            coordinates = wide.cut(z, _STRIDE)
-            at = torch.tensor(some) - torch.tensor(wide.starts)
-            likeness = reachability(coordinates, at.repeat_interleave(n, 0))
-            own, rest = (wide.mask(mask) for mask in (likeness, 1 - likeness))
-            within = near.cut_from(likeness, wide)
-            parts = (
-                apply_masks(near.cut(images), near.mask(within)),
-                keep_apart(wide.cut(images), own, rest),
-            )
-            x = normalize_patches(_padded(parts[0], WINDOW))
+            mask = near.mask(near.cut_from(likeness, wide))
+            x = normalize_patches(_padded(apply_masks(near.cut(images), mask), WINDOW))
             read = (
                 self.windows.reader(x.contiguous(memory_format=torch.channels_last)),
-                self.again(normalize_parts(_padded(parts[1], WIDE_WINDOW))),
+                self.again(normalize_parts(parts)),
             )
             for total, outputs in zip(sums, read, strict=True):
                 _add(total, some, wide, likeness, outputs)
@@ -125,6 +136,15 @@ class RegionUNet(ResidualUNet):
 def _places(n: int) -> list[int]:
     """Squares, by their index, along a side of n pixels; a lattice that begins with the image."""
     return list(range(_SPACING // 2, -(-n // _STRIDE), _SPACING))
+
+
+def _take_apart(images, z, places):
+    """Wide windows around places, how squares are reached from there, and the parts of windows."""
+    wide = _Windows.around(places, WIDE_WINDOW, images.shape[1:])
+    at = torch.tensor(places) - torch.tensor(wide.starts)
+    likeness = reachability(wide.cut(z, _STRIDE), at.repeat_interleave(len(images), 0))
+    own, rest = (wide.mask(mask) for mask in (likeness, 1 - likeness))
+    return wide, likeness, _padded(keep_apart(wide.cut(images), own, rest), WIDE_WINDOW)
 
 
 class _Windows(NamedTuple):
@@ -227,10 +247,12 @@ def _add(sums, places, windows, likeness, outputs):
             total[..., *squares] += weight * part
 
 
-def _join(readings):
-    """Mean of readings (n, 2 E, h, w) by precision; their variance is the harmonic mean."""
+def _join(readings, counts):
+    """Mean of readings (n, 2 E, h, w) by precision, each counted so much; variance likewise."""
     means, logs = zip(*(reading.chunk(2, 1) for reading in readings), strict=True)
-    precisions = [torch.exp(-log.clamp(-12, 6)) for log in logs]
+    precisions = [
+        count * torch.exp(-log.clamp(-12, 6)) for count, log in zip(counts, logs, strict=True)
+    ]
     total = sum(precisions)
     mean = sum(p * m for p, m in zip(precisions, means, strict=True)) / total
     return torch.cat([mean, (len(readings) / total).log()], 1)

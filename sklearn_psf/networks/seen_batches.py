@@ -1,16 +1,14 @@
 """Batches of what a network has seen of patches, each used several times and turned every time."""
 
-import copy
-
 import torch
 
-from .polar_reader import N_PIXELS, PolarReader, see_both, turn_seen
+from .polar_reader import hide_pixels, see_both, turn_seen
 from .spectra import SECTORS
 
 __all__ = ["SeenBatches"]
 
 _AT_LEAST = 4  # batches seen before the first is given out
-_FORGOTTEN = 0.3  # of the features of pixels, which tell a patch that comes again
+_HIDDEN = 0.15  # of the parts are given out without pixels: spectra alone tell their axis
 
 
 class SeenBatches:
@@ -22,10 +20,9 @@ class SeenBatches:
 
     Parameters
     ----------
-    batches : iterable of (Tensor (n, 2, H, W), Tensor (n, 2, P))
-        Endless; parts of patches and the parameters of both, NaN for textureless ones.
-    reader : PolarReader
-        Its features of pixels are seen too. They stay as they are now.
+    batches : iterable of (Tensor (n, 4, H, W), Tensor (n, 2, P))
+        Endless; two parts of patches, their masks, and the parameters of both, or of the first
+        (n, 1, P), NaN for textureless ones.
     model : PSFModel
         Encodes parameters, and turns them where that is possible.
     batch_size : int
@@ -38,11 +35,8 @@ class SeenBatches:
         Order, and turns.
     """
 
-    def __init__(
-        self, batches, reader: PolarReader, model, *, batch_size, pool_size, reuse, random_state
-    ):
+    def __init__(self, batches, model, *, batch_size, pool_size, reuse, random_state):
         self.source = iter(batches)
-        self.reader = copy.deepcopy(reader).eval()
         self.model, self.random_state = model, random_state
         self.batch_size, self.pool_size, self.reuse = batch_size, pool_size, reuse
         self._pool, self._filled, self._next = None, 0, 0
@@ -59,7 +53,7 @@ class SeenBatches:
     def _add(self):
         """Put the parts of a new batch of patches in the places of the oldest ones."""
         X, y = next(self.source)
-        seen, there = see_both(self.reader.to(X.device), X.float())
+        seen, there = (part[: len(X) * y.shape[1]] for part in see_both(X.float()))
         new = seen[there].half(), torch.cat(y.unbind(1))[there]
         if self._pool is None:
             self._pool = [part.new_empty(self.pool_size, part.shape[1]) for part in new]
@@ -74,9 +68,7 @@ class SeenBatches:
         rng, n = self.random_state, self.batch_size
         rows = torch.as_tensor(rng.randint(self._filled, size=n))
         seen, y = (part[rows] for part in self._pool)
-        seen = seen.float()
-        kept = torch.as_tensor(rng.rand(n, N_PIXELS) >= _FORGOTTEN).to(seen)
-        seen[:, -N_PIXELS:] *= kept / (1 - _FORGOTTEN)
+        seen = hide_pixels(seen.float(), torch.as_tensor(rng.rand(n) < _HIDDEN, device=seen.device))
         if self.model.turns:
             steps = torch.as_tensor(rng.randint(2 * SECTORS, size=n), device=seen.device)
             mirrored = torch.as_tensor(rng.rand(n) < 0.5, device=seen.device)

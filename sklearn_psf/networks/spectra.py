@@ -74,16 +74,17 @@ def normalize_parts(x: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     x : Tensor of shape (n, k, H, W)
-        Parts, of mean 0.
+        One or two parts, of mean 0, and masks.
 
     Returns
     -------
     Tensor of shape (n, k, H, W)
-        All parts divided by the deviation of the first; 0 where that is constant.
+        Parts divided by the deviation of the first; 0 where that is constant. Masks as they are.
     """
-    x = x.float()
-    scale = x[:, :1].std((-2, -1), correction=0, keepdim=True)
-    return torch.where(scale > 1e-20, x / scale.clamp(min=1e-20), torch.zeros_like(x))
+    parts, masks = x.float().tensor_split([2], 1)
+    scale = parts[:, :1].std((-2, -1), correction=0, keepdim=True)
+    parts = torch.where(scale > 1e-20, parts / scale.clamp(min=1e-20), 0.0)
+    return torch.cat([parts, masks], 1)
 
 
 def periodic_spectrum(x: torch.Tensor) -> torch.Tensor:

@@ -56,13 +56,14 @@ def conv(n_in: int, n_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequenti
 
 
 class Block(nn.Module):
-    """Two convolutions beside the identity."""
+    """Two convolutions beside the identity; between them there may be fewer channels."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, inner: int | None = None):
         super().__init__()
-        self.first = conv(width, width)
+        inner = width if inner is None else inner
+        self.first = conv(width, inner)
         self.second = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+            nn.Conv2d(inner, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

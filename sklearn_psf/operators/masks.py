@@ -35,7 +35,7 @@ def apply_masks(patches: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 
 def keep_apart(patches: torch.Tensor, own: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-    """Two parts of patches, as bright as if each filled as much of a patch as the first does.
+    """Two parts of patches, as bright as if each filled as much as the first, and their masks.
 
     Parameters
     ----------
@@ -46,18 +46,20 @@ def keep_apart(patches: torch.Tensor, own: torch.Tensor, rest: torch.Tensor) -> 
 
     Returns
     -------
-    Tensor of shape (n, 2, H, W)
-        Both of mean 0: spectra of one texture are alike in both. The second is 0 where its mask
-        leaves less than 3 % of a patch.
+    Tensor of shape (n, 4, H, W)
+        Both parts, of mean 0: spectra of one texture are alike in both. The second is 0 where its
+        mask leaves less than 3 % of a patch. Then both masks.
 
     Examples
     --------
     >>> half = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
     >>> keep_apart(torch.tensor([[[2.0, 4.0, 9.0, 5.0]]]), half, 1 - half).abs().squeeze()
     tensor([[1., 1., 0., 0.],
-            [0., 0., 2., 2.]])
+            [0., 0., 2., 2.],
+            [1., 1., 0., 0.],
+            [0., 0., 1., 1.]])
     """
     shares = [mask.square().mean((-2, -1), keepdim=True) for mask in (own, rest)]
     factor = (shares[0] / shares[1].clamp(min=1e-6)).sqrt()
     second = torch.where(shares[1] > _LEAST, apply_masks(patches, rest) * factor, 0.0)
-    return torch.stack([apply_masks(patches, own), second], 1)
+    return torch.stack([apply_masks(patches, own), second, own, rest], 1)

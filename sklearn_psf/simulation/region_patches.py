@@ -31,7 +31,7 @@ class RegionPatchStream(PatchStream):
     ...                            batch_size=4, pool_size=8, random_state=0)
     >>> X, y = stream.draw()
     >>> X.shape, y.shape
-    (torch.Size([4, 2, 64, 64]), torch.Size([4, 2, 1]))
+    (torch.Size([4, 4, 64, 64]), torch.Size([4, 2, 1]))
     """
 
     whole = 0.2  # of the patches are one region
@@ -42,11 +42,11 @@ class RegionPatchStream(PatchStream):
     continued = 0.15  # of the patches have a blur that goes on changing beyond the border
 
     def draw(self):
-        """Return one batch: both parts of patches, and the parameters of both.
+        """Return one batch: both parts of patches with masks, and the parameters of both.
 
         Returns
         -------
-        X : Tensor of shape (batch_size, 2, patch_size, patch_size)
+        X : Tensor of shape (batch_size, 4, patch_size, patch_size)
             As of `keep_apart`.
         y : Tensor of shape (batch_size, 2, P)
             Parameters, the mean over a part; NaN of one that is textureless or not there.
@@ -71,7 +71,7 @@ class RegionPatchStream(PatchStream):
             mean = (mask * central(at, patch)).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1e-6)
             y = self._between(path, mean)  # of what is in the part, not of the PSF first chosen
             labels.append(y.masked_fill(known.isnan(), torch.nan))
-        absent = X.abs().amax((-2, -1)) == 0
+        absent = X[:, :2].abs().amax((-2, -1)) == 0
         return X, torch.stack(labels, 1).masked_fill(absent[..., None], torch.nan)
 
     def _sample(self, n):

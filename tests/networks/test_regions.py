@@ -36,12 +36,12 @@ def halves(n=1, squares=64, column=24, apart=5.0):
 
 
 def taken_apart(images, z, place):
-    """Both parts (n, 2, h, w) of the wide window around a place, and the window."""
+    """Both parts (n, 2, h, w) of the wide window around a place."""
     windows = _Windows.around([place], 256, images.shape[1:])
     at = (torch.tensor([place]) - torch.tensor(windows.starts)).expand(len(images), 2)
     likeness = reachability(windows.cut(z, 4), at)
     own, rest = windows.mask(likeness), windows.mask(1 - likeness)
-    return keep_apart(windows.cut(images), own, rest)
+    return keep_apart(windows.cut(images), own, rest)[:, :2]
 
 
 @pytest.mark.parametrize("place", [(8, 8), (24, 8), (40, 56)])
@@ -223,8 +223,10 @@ def test_readers_that_are_given_stay_as_they_are():
 def test_readings_are_joined_by_precision():
     readings = [torch.tensor([[m, v]]).log()[..., None, None] for m, v in ((1.0, 1.0), (1.0, 4.0))]
     readings[0][:, 0], readings[1][:, 0] = 5.0, 10.0
-    joined = _join(readings)[0, :, 0, 0]
+    joined = _join(readings, (1, 1))[0, :, 0, 0]
     torch.testing.assert_close(joined, torch.tensor([6.0, np.log(1.6)], dtype=torch.float32))
+    less = _join(readings, (0.5, 1))[0, 0, 0, 0]
+    assert float(less) == pytest.approx((0.5 * 5 + 0.25 * 10) / 0.75)
 
 
 class Texture(nn.Module):

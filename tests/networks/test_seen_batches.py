@@ -5,7 +5,6 @@ from itertools import islice
 import numpy as np
 import torch
 
-from sklearn_psf.networks.polar_reader import PolarReader
 from sklearn_psf.networks.seen_batches import SeenBatches
 from sklearn_psf.optics import make_psf_model
 
@@ -20,7 +19,8 @@ class Parts:
 
     def __iter__(self):
         while True:
-            X, y = torch.zeros(4, 2, 64, 64), torch.full((4, 2, 4), torch.nan)
+            X, y = torch.zeros(4, 4, 64, 64), torch.full((4, 2, 4), torch.nan)
+            X[:, 2] = 1
             for k in range(4):
                 generator = torch.Generator().manual_seed(self.drawn)
                 X[k, 0] = torch.randn(64, 64, generator=generator)
@@ -33,8 +33,7 @@ def batches(model=MOTION, seed=0, **options):
     options = {"batch_size": 8, "pool_size": 40, "reuse": 4} | options
     source = Parts()
     rng = np.random.RandomState(seed)
-    torch.manual_seed(0)
-    return source, SeenBatches(source, PolarReader(13), model, random_state=rng, **options)
+    return source, SeenBatches(source, model, random_state=rng, **options)
 
 
 def test_parts_come_several_times_and_the_oldest_go():
@@ -54,11 +53,10 @@ def test_every_time_they_are_turned():
     assert seen.shape[0] == 8 and seen.dtype == torch.float32
 
 
-def test_some_features_of_pixels_are_left_out():
+def test_some_parts_are_given_out_without_pixels():
     _, stream = batches()
-    pixels = next(iter(stream))[0][:, -128:]
-    there = pixels.any(0)  # untrained features may be 0 by themselves
-    assert 0.1 < (pixels[:, there] == 0).float().mean() < 0.6
+    hidden = [~seen[:, -32 * 32 :].any(1) for seen, _ in islice(iter(stream), 40)]
+    assert 0.08 < torch.cat(hidden).float().mean() < 0.22
 
 
 def test_a_lens_with_an_axis_is_not_turned():
@@ -72,3 +70,17 @@ def test_seeded():
     first, again, other = (next(iter(batches(seed=seed)[1])) for seed in (0, 0, 1))
     torch.testing.assert_close(first, again)
     assert not torch.allclose(first[0], other[0])
+
+
+def test_without_parameters_of_the_second_part_it_is_left_out():
+    """Also where it is there to compare the first one with."""
+
+    def source():
+        for X, y in Parts():
+            X[:, 1] = X[:, 0].flip(-1)
+            yield X, y[:, :1]
+
+    options = {"batch_size": 8, "pool_size": 40, "reuse": 4}
+    stream = SeenBatches(source(), MOTION, random_state=np.random.RandomState(0), **options)
+    encoded = torch.cat([y for _, y in islice(iter(stream), 20)])
+    assert torch.isfinite(encoded).all()

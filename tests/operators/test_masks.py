@@ -29,8 +29,10 @@ def test_two_parts_of_one_texture_are_equally_bright():
     x, own = noise(2, 64, 64), torch.zeros(2, 64, 64, dtype=torch.float64)
     own[:, :10] = 1
     rest = 0.7 * (1 - own)
-    parts = keep_apart(5 * x, own, rest)
-    assert parts.shape == (2, 2, 64, 64)
+    both = keep_apart(5 * x, own, rest)
+    assert both.shape == (2, 4, 64, 64)
+    parts, masks = both.split(2, 1)
+    torch.testing.assert_close(masks, torch.stack([own, rest], 1))
     torch.testing.assert_close(parts[:, 0], apply_masks(5 * x, own))
     power = parts.square().sum((-2, -1))
     torch.testing.assert_close(power[:, 1] / power[:, 0], torch.ones(2, dtype=torch.float64),
