@@ -150,7 +150,7 @@ def test_nan_means_nothing_to_read():
     rng = np.random.RandomState(0)
     X, y = rng.rand(6, 64, 64), np.full((6, 4, 64, 64), 0.5)
     X[:, :, :32], y[..., :32] = 0.01 * X[:, :, :32].mean(), np.nan
-    flow = BlurFlowEstimator(batch_size=3, max_epochs=25, random_state=0, learning_rate=5e-3)
+    flow = BlurFlowEstimator(batch_size=3, max_epochs=50, random_state=0, learning_rate=5e-3)
     invalid = flow.fit(X, y).predict_invalid(X)
     assert invalid[..., 4:24].mean() > invalid[..., 40:].mean() + 0.3
 
