@@ -24,6 +24,7 @@ from train_weights import load_images
 from weights_accuracy import CALIBRATION_REPOSITORIES, TEST_REPOSITORIES
 
 from sklearn_psf import BlurFlowEstimator, PSFParameterRegressor
+from sklearn_psf._validation import check_device
 from sklearn_psf.metrics import align_sense, flow_r2, sense_accuracy
 from sklearn_psf.networks import build_network, load_pretrained, save_weights
 from sklearn_psf.networks.found_parts import FoundParts
@@ -100,22 +101,22 @@ def learn_found_parts(args, model, images, state, minutes):
     """Train the reader of wide patches on parts of scenes as these weights tell them apart."""
     path = checkpoint(args, "parts")
     rng = np.random.RandomState([args.seed, epochs_done(path)])
-    drawing = {"psf_model": model, "device": args.device, "random_state": rng}
-    network = build_network("unet-directed", model.n_encoded, state)
+    device = check_device(args.device)
+    drawing = {"psf_model": model, "device": device, "random_state": rng}
+    network = build_network("unet-directed", model.n_encoded, state).to(device)
     scenes = MotionStream(images, image_size=WIDE_WINDOW, batch_size=8, **drawing)
     found = FoundParts(scenes, network, n_places=6, random_state=rng)
     drawn = RegionPatchStream(images, patch_size=WIDE_WINDOW, batch_size=16, **drawing)
     batches = SeenBatches(
-        chain.from_iterable(zip(drawn, found, strict=True)),
-        model, batch_size=128, pool_size=32768, reuse=4, random_state=rng,
-    )  # fmt: skip
+        chain.from_iterable(zip(drawn, found, strict=True)), model, batch_size=128, random_state=rng
+    )
     reader = build_network("polar", model.n_encoded, seed=args.seed, mixed_precision=True)
     load_initial_weights(reader, readers_of(state)["regions"])
     mean, scale = state["target_mean"], state["target_scale"]
     return train_network(
         reader, batches, np.stack([mean - scale, mean + scale]), n_batches=50, max_epochs=10**6,
         learning_rate=args.learning_rate, max_minutes=minutes, checkpoint=path,
-        report=print, device=args.device or "cpu",
+        report=print, device=device,
     )  # fmt: skip
 
 

@@ -1,12 +1,9 @@
 """What each network for patches learns from when it is given sharp images."""
 
-from .networks.seen_batches import SeenBatches
+from .networks.seen_batches import POOL_SIZE, SeenBatches
 from .simulation import PatchStream, RegionPatchStream, VaryingBlurStream
 
 __all__ = ["blurred_batches"]
-
-_POOL_SIZE = 32768  # parts of patches that "polar" has seen and sees again
-_REUSE = 4
 
 
 def blurred_batches(network, images, model, size, *, n_patches, **options):
@@ -47,7 +44,6 @@ def blurred_batches(network, images, model, size, *, n_patches, **options):
         stream,
         model,
         batch_size=options["batch_size"],
-        pool_size=min(_POOL_SIZE, n_patches),
-        reuse=_REUSE,
+        pool_size=min(POOL_SIZE, n_patches),
         random_state=options["random_state"],
     )

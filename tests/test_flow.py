@@ -152,7 +152,7 @@ def test_nan_means_nothing_to_read():
     X[:, :, :32], y[..., :32] = 0.01 * X[:, :, :32].mean(), np.nan
     flow = BlurFlowEstimator(batch_size=3, max_epochs=50, random_state=0, learning_rate=5e-3)
     invalid = flow.fit(X, y).predict_invalid(X)
-    assert invalid[..., 4:24].mean() > invalid[..., 40:].mean() + 0.3
+    assert invalid[..., 4:24].mean() > invalid[..., 40:].mean() + 0.5
 
 
 def test_calibration_makes_a_standard_deviation(flow, weights, sharp):

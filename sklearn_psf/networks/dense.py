@@ -74,15 +74,24 @@ class DenseNetwork(nn.Module):
         While training, what else the backbone says follows; see `PSFLoss`.
         """
         images = images[:, None].float()
-        binned = F.avg_pool2d(images, self.binning, ceil_mode=True)
-        height, width = binned.shape[-2:]
-        extra = (0, -width % _MULTIPLE, 0, -height % _MULTIPLE)
-        x = F.pad(normalize_locally(binned), extra, mode="replicate")
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = self._normalized(images)
         mixed = self.mixed_precision and self.training
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=mixed):
             outputs = self.backbone(x, images)
         return (outputs if self.training else outputs[:, : self.n_outputs]).float()
+
+    def find_parts(self, images: torch.Tensor, places: list[tuple[int, int]]) -> torch.Tensor:
+        """Parts of images (n, H, W) around places, as of `RegionUNet.find_parts`."""
+        images = images[:, None].float()
+        return self.backbone.find_parts(self._normalized(images), images, places)
+
+    def _normalized(self, images):
+        """What convolutions see of images, binned, and padded to a multiple of their stride."""
+        binned = F.avg_pool2d(images, self.binning, ceil_mode=True)
+        height, width = binned.shape[-2:]
+        extra = (0, -width % _MULTIPLE, 0, -height % _MULTIPLE)
+        x = F.pad(normalize_locally(binned), extra, mode="replicate")
+        return x.contiguous(memory_format=torch.channels_last)
 
     def read(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return encoding, variance, both (n, h, w, E), and probability of being invalid (n, h, w).

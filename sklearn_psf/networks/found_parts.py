@@ -2,8 +2,6 @@
 
 import torch
 
-from .unet import normalize_locally
-
 __all__ = ["FoundParts"]
 
 
@@ -36,11 +34,10 @@ class FoundParts:
                 yield self._find(images, y)
 
     def _find(self, images, y):
-        x = images[:, None] - images.mean((-2, -1))[:, None, None, None]
         height, width = y.shape[2:]
         rows, columns = (self.random_state.randint(n, size=self.n_places) for n in (height, width))
         places = list(zip(rows.tolist(), columns.tolist(), strict=True))
-        parts = self.network.backbone.find_parts(normalize_locally(x), x, places)
+        parts = self.network.find_parts(images, places)
         known = torch.cat([y[:, :, row, column] for row, column in places])
         there = ~known.isnan().any(1)
         return parts[there], known[there, None]

@@ -56,7 +56,7 @@ class PixelReader(nn.Module):
     widths : tuple of int
         Channels at 1/4, 1/8, 1/16 and 1/32 of the resolution of the patch.
     most : int
-        Channels within a block.
+        Channels between the two convolutions of a block, at most.
     """
 
     def __init__(self, widths=(32, 64, 128, 256), most=208):

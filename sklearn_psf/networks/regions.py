@@ -248,7 +248,10 @@ def _add(sums, places, windows, likeness, outputs):
 
 
 def _join(readings, counts):
-    """Mean of readings (n, 2 E, h, w) by precision, each counted so much; variance likewise."""
+    """Mean of readings (n, 2 E, h, w) by precision, of which each counts a share.
+
+    Their variance is the harmonic mean of what these shares of precision leave.
+    """
     means, logs = zip(*(reading.chunk(2, 1) for reading in readings), strict=True)
     precisions = [
         count * torch.exp(-log.clamp(-12, 6)) for count, log in zip(counts, logs, strict=True)

@@ -5,8 +5,9 @@ import torch
 from .polar_reader import hide_pixels, see_both, turn_seen
 from .spectra import SECTORS
 
-__all__ = ["SeenBatches"]
+__all__ = ["POOL_SIZE", "SeenBatches"]
 
+POOL_SIZE = 16384  # parts: .7 GB of patches of 256 pixels
 _AT_LEAST = 4  # batches seen before the first is given out
 _HIDDEN = 0.15  # of the parts are given out without pixels: spectra alone tell their axis
 
@@ -35,7 +36,7 @@ class SeenBatches:
         Order, and turns.
     """
 
-    def __init__(self, batches, model, *, batch_size, pool_size, reuse, random_state):
+    def __init__(self, batches, model, *, batch_size, random_state, pool_size=POOL_SIZE, reuse=4):
         self.source = iter(batches)
         self.model, self.random_state = model, random_state
         self.batch_size, self.pool_size, self.reuse = batch_size, pool_size, reuse
