@@ -6,20 +6,20 @@ The first stage trains a reader of small patches, or parts of them, of one motio
 the weights "zernike-3", which know texture from blur. The second trains a reader of wide patches,
 which sees a part of them beside the rest. The third trains what finds the borders of motions, on
 scenes, around these readers. In the fourth the reader of wide patches goes on with parts of scenes,
-as these borders leave them. With `--initial` all of them go on from other weights of the flow
-estimator; a stage of 0 minutes is left out then and keeps what these had.
-`--data` is as in train_weights.py: images are split by source repository, never by image. An
-interrupted training goes on with `--resume`.
+as these borders leave them, in one course or in several at once (`--courses`). With `--initial` all
+of them go on from other weights of the flow estimator; a stage of 0 minutes is left out then and
+keeps what these had. `--data` is as in train_weights.py: images are split by source repository,
+never by image. An interrupted training goes on with `--resume`.
 """
 
 import argparse
 import json
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 from flow_regression import CAMERA
+from joblib import Parallel, delayed
 from train_weights import load_images
 from weights_accuracy import CALIBRATION_REPOSITORIES, TEST_REPOSITORIES
 
@@ -33,7 +33,7 @@ from sklearn_psf.networks.regions import WIDE_WINDOW
 from sklearn_psf.networks.seen_batches import SeenBatches
 from sklearn_psf.networks.training import epochs_done, train_network
 from sklearn_psf.optics import make_psf_model
-from sklearn_psf.simulation import MotionStream, RegionPatchStream, make_particles
+from sklearn_psf.simulation import MotionStream, make_particles
 
 STAGES = ("patches", "regions", "scenes", "parts")
 PREFIXES = {"patches": "windows.reader.", "regions": "again."}  # in the network of whole images
@@ -98,18 +98,31 @@ def run_stages(args, model, images):
 
 
 def learn_found_parts(args, model, images, state, minutes):
-    """Train the reader of wide patches on parts of scenes as these weights tell them apart."""
-    path = checkpoint(args, "parts")
-    rng = np.random.RandomState([args.seed, epochs_done(path)])
+    """Train the reader of wide patches on parts of scenes as these weights tell them apart.
+
+    Courses that begin with the same weights end with others; their mean is better than each.
+    """
+    reads, histories = zip(
+        *Parallel(n_jobs=args.courses)(
+            delayed(follow_course)(args, model, images, state, minutes, course)
+            for course in range(args.courses)
+        ),
+        strict=True,
+    )
+    mean = {name: np.mean([read[name] for read in reads], 0) for name in reads[0]}
+    return {name: mean[name].astype(value.dtype) for name, value in reads[0].items()}, histories[0]
+
+
+def follow_course(args, model, images, state, minutes, course):
+    torch.set_num_threads(args.threads)
+    path = checkpoint(args, "parts", course)
+    rng = np.random.RandomState([args.seed, course, epochs_done(path)])
     device = check_device(args.device)
     drawing = {"psf_model": model, "device": device, "random_state": rng}
     network = build_network("unet-directed", model.n_encoded, state).to(device)
     scenes = MotionStream(images, image_size=WIDE_WINDOW, batch_size=8, **drawing)
     found = FoundParts(scenes, network, n_places=6, random_state=rng)
-    drawn = RegionPatchStream(images, patch_size=WIDE_WINDOW, batch_size=16, **drawing)
-    batches = SeenBatches(
-        chain.from_iterable(zip(drawn, found, strict=True)), model, batch_size=128, random_state=rng
-    )
+    batches = SeenBatches(found, model, batch_size=128, random_state=rng)
     reader = build_network("polar", model.n_encoded, seed=args.seed, mixed_precision=True)
     load_initial_weights(reader, readers_of(state)["regions"])
     mean, scale = state["target_mean"], state["target_scale"]
@@ -125,8 +138,9 @@ def options(args, stage, model, minutes):
     return own | endless(model, minutes[stage], checkpoint(args, stage), args.seed)
 
 
-def checkpoint(args, stage):
-    return args.output / f"motion-{stage}.checkpoint"
+def checkpoint(args, stage, course=0):
+    number = f"-{course}" if course else ""
+    return args.output / f"motion-{stage}{number}.checkpoint"
 
 
 def check_checkpoint(path, resume):
@@ -175,6 +189,7 @@ def parse_arguments():
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--courses", type=int, default=1, help="of the fourth stage, at once")
     parser.add_argument("--device")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
@@ -226,7 +241,7 @@ def make_card(args, flow, history, sources, figures):
     command = (
         f"python benchmarks/train_flow.py --minutes {' '.join(f'{m:g}' for m in args.minutes)} "
         f"--image-size {args.image_size} --batch-size {args.batch_size} --seed {args.seed} "
-        "--data DIR"
+        f"--courses {args.courses} --data DIR"
     ) + (f" --initial {Path(args.initial).stem}" if args.initial else "")
     return {
         "weight_version": 1,

@@ -18,7 +18,7 @@ class FoundParts:
     network : DenseNetwork
         Of the architecture "unet-directed".
     n_places : int
-        Places per image; those without texture are left out.
+        Places per image, where it has texture.
     random_state : numpy.random.RandomState
         Draws the places.
     """
@@ -28,16 +28,16 @@ class FoundParts:
         self.n_places, self.random_state = n_places, random_state
 
     def __iter__(self):
-        """Yield parts (m, 4, 256, 256) and the parameters (m, 1, P) of the first of them."""
+        """Yield parts (m, 5, 256, 256) and the parameters (m, 1, P) of the first of them."""
         for images, y in self.batches:
-            with torch.no_grad():
-                yield self._find(images, y)
+            there = ~y.isnan().any(1).all(-1).all(-1)
+            found = [self._find(*one) for one in zip(images[there], y[there], strict=True)]
+            if found:
+                yield tuple(torch.cat(part) for part in zip(*found, strict=True))
 
-    def _find(self, images, y):
-        height, width = y.shape[2:]
-        rows, columns = (self.random_state.randint(n, size=self.n_places) for n in (height, width))
-        places = list(zip(rows.tolist(), columns.tolist(), strict=True))
-        parts = self.network.find_parts(images, places)
-        known = torch.cat([y[:, :, row, column] for row, column in places])
-        there = ~known.isnan().any(1)
-        return parts[there], known[there, None]
+    @torch.no_grad()
+    def _find(self, image, truth):
+        squares = torch.nonzero(~truth.isnan().any(0)).cpu()
+        places = squares[self.random_state.permutation(len(squares))[: self.n_places]]
+        known = torch.stack([truth[:, row, column] for row, column in places])
+        return self.network.find_parts(image[None], places.tolist()), known[:, None]

@@ -63,7 +63,7 @@ class PSFNetwork(nn.Module):
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """Map patches (n, H, W) to (n, 2 E + 1): means, log variances, logit of being invalid.
 
-        "polar" also takes parts and masks of patches (n, 4, H, W), or what it saw of them (n, L).
+        "polar" also takes parts of patches (n, 4 or 5, H, W), or what it saw of them (n, L).
         """
         read, x = self.backbone, patches.float()
         if patches.ndim == 2:

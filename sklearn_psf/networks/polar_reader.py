@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .odd_spectra import ODD_CHANNELS, odd_spectrum
-from .pixel_reader import COARSE, N_FEATURES, PixelReader, half_resolution, rotation
+from .pixel_reader import COARSE, N_FEATURES, PixelReader, rotation, squared
 from .spectra import RINGS, SECTORS, normalize_parts, polar_spectrum
 
 __all__ = ["PolarReader", "hide_pixels", "see_both", "turn_seen"]
@@ -67,7 +67,8 @@ class PolarReader(nn.Module):
 
     The axis that spectra tell is the frame in which pixels are looked at. What those say changes
     the strengths, and adds an axis and a direction, in the frame, to what turns. The first two
-    outputs are taken for that axis, at twice its angle: those of a motion are.
+    outputs are taken for that axis, at twice its angle: those of a motion are. Pixels, unlike
+    spectra, also say what is at one place of the part, where blur varies.
 
     What it sees of patches does not depend on its weights, so that a training can use it again,
     turned.
@@ -112,27 +113,37 @@ class PolarReader(nn.Module):
         self.register_buffer("harmonics", waves, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map patches (n, 1, H, W), or parts and masks (n, 4, H, W), to outputs (n, n_outputs)."""
+        """Map patches (n, 1, H, W) or their parts (n, 4 or 5, H, W) to outputs (n, n_outputs)."""
         return self.read_seen(self.see(x))
 
     def see(self, x: torch.Tensor) -> torch.Tensor:
-        """Return all that is seen of normalised patches, or of parts and masks of them, (n, L)."""
+        """Return all that is seen of normalised patches, or of parts of them, (n, L).
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, 1, H, W), (n, 4, H, W) or (n, 5, H, W)
+            Patches; or two parts and their masks, of `keep_apart`, and how close the place is that
+            is asked for, from 0 to 1. All of the part is, if that is missing or 0.
+        """
         own, rest = x[:, 0], x[:, 1:2]
-        mask = x[:, 2] if x.shape[1] > 1 else torch.ones_like(own)
+        if x.shape[1] > 1:
+            maps = _maps(x[:, 2:3], x[:, 4:])
+        else:
+            maps = _maps(torch.ones_like(x), x[:, 1:])
         with torch.autocast(x.device.type, enabled=False):
             even = polar_spectrum(torch.cat([own, rest.flatten(0, 1)])).split(len(x))
             views = [even[0], even[-1], odd_spectrum(own)[..., :SECTORS]]
             present = rest.flatten(1).any(1, keepdim=True)
             # Without something beside it a part is compared with itself.
             views[1] = torch.where(present[..., None], views[1], views[0])
-        return _joined(views, present, mask, own)
+        return _joined(views, present, maps, own)
 
     def read_seen(self, seen: torch.Tensor) -> torch.Tensor:
         """Map what `see` returns to outputs (n, n_outputs)."""
-        *views, frames, masks, pixels = _split(seen)
+        *views, frames, maps, pixels = _split(seen)
         staying, *harmonics = self._read_spectra(*views)
         angle = self._axis(staying, harmonics[0])
-        features = self.pixels(pixels, masks, frames @ rotation(angle))
+        features = self.pixels(pixels, maps, frames @ rotation(angle))
         features = features * pixels.flatten(1).any(1, keepdim=True)
         hidden = self.hidden(torch.cat([staying, features], 1))
         strengths = self.strength(hidden), self.strength_odd(hidden)
@@ -179,8 +190,8 @@ def see_both(parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
     Parameters
     ----------
-    parts : Tensor of shape (n, 4, H, W)
-        Of `keep_apart`.
+    parts : Tensor of shape (n, 4, H, W) or (n, 5, H, W)
+        Of `keep_apart`, and how close the place in the first part is that is asked for.
 
     Returns
     -------
@@ -189,7 +200,7 @@ def see_both(parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     there : Tensor of shape (2 n,)
         False where the part is empty.
     """
-    n, (parts, masks) = len(parts), parts.split(2, 1)
+    n, (parts, masks, closeness) = len(parts), parts.tensor_split([2, 4], 1)
     apart = [normalize_parts(part[:, None])[:, 0] for part in parts.unbind(1)]
     deviations = parts.std((-2, -1), correction=0).clamp(min=1e-20)
     even = polar_spectrum(torch.cat(apart)).split(n)
@@ -199,7 +210,8 @@ def see_both(parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     for k in range(2):
         brighter = 2 * torch.log10(deviations[:, 1 - k] / deviations[:, k])
         beside = torch.where(both[:, None, None], even[1 - k] + brighter[:, None, None], even[k])
-        seen.append(_joined((even[k], beside, odd[k]), both[:, None], masks[:, k], apart[k]))
+        maps = _maps(masks[:, k : k + 1], closeness if k == 0 else closeness[:, :0])
+        seen.append(_joined((even[k], beside, odd[k]), both[:, None], maps, apart[k]))
     return torch.cat(seen), there.flatten()
 
 
@@ -220,7 +232,7 @@ def turn_seen(seen: torch.Tensor, steps: torch.Tensor, mirrored: torch.Tensor) -
     Tensor of shape (n, L)
         Pixels stay as they are, but are said to be seen in another frame.
     """
-    *views, present, frames, masks, pixels = _split(seen)
+    *views, present, frames, maps, pixels = _split(seen)
     sector = torch.arange(SECTORS, device=seen.device) - steps[:, None]
     sector = torch.where(mirrored[:, None], -sector, sector) % (2 * SECTORS)
     opposite = torch.where(sector >= SECTORS, -1, 1)[:, None].to(seen)
@@ -229,7 +241,7 @@ def turn_seen(seen: torch.Tensor, steps: torch.Tensor, mirrored: torch.Tensor) -
     turned[2] = turned[2] * opposite
     back = rotation(-steps.to(seen) * (torch.pi / SECTORS))
     back[:, 1] = torch.where(mirrored[:, None], -back[:, 1], back[:, 1])
-    return _joined(turned, present, masks, pixels, frames @ back)
+    return _joined(turned, present, maps, pixels, frames @ back)
 
 
 def hide_pixels(seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
@@ -239,20 +251,29 @@ def hide_pixels(seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     return torch.cat([others, pixels * ~hidden[:, None]], 1)
 
 
-def _joined(views, present, masks, patches, frames=None):
-    """All that is seen, (n, L); nothing is binned yet where no frames are given."""
+def _maps(masks, closeness):
+    """Masks (n, 1, H, W) and closeness (n, 0 or 1, H, W) as squares, binned."""
+    if not closeness.shape[1]:
+        closeness = torch.zeros_like(masks)
+    return F.avg_pool2d(squared(torch.cat([masks, closeness], 1)), COARSE)
+
+
+def _joined(views, present, maps, patches, frames=None):
+    """All that is seen, (n, L); patches are as they were drawn where no frames are given."""
     if frames is None:
         frames = torch.eye(2).to(patches).expand(len(patches), 2, 2)
-        masks, patches = F.avg_pool2d(half_resolution(masks), COARSE), half_resolution(patches)
-    parts = [*views, present, frames, masks, patches]
+        patches = squared(patches)
+    parts = [*views, present, frames, maps, patches]
     return torch.cat([part.flatten(1) for part in parts], 1)
 
 
 def _split(seen):
-    """Own spectrum, that beside it, the odd one, if one is beside; frames, masks, pixels."""
+    """Own spectrum, that beside it, the odd one, if one is beside; frames, maps, pixels."""
     sizes = [*(n * m for n, m in _SHAPES), 1, 4]
-    side = math.isqrt((seen.shape[1] - sum(sizes)) // (COARSE**2 + 1))  # of a mask
-    *views, present, frames, masks, pixels = seen.split([*sizes, side**2, (COARSE * side) ** 2], 1)
+    side = math.isqrt((seen.shape[1] - sum(sizes)) // (COARSE**2 + 2))  # of a map
+    *views, present, frames, maps, pixels = seen.split(
+        [*sizes, 2 * side**2, (COARSE * side) ** 2], 1
+    )
     views = [view.reshape(-1, *shape) for view, shape in zip(views, _SHAPES, strict=True)]
-    squares = [part.unflatten(1, (math.isqrt(part.shape[1]), -1)) for part in (masks, pixels)]
-    return *views, present, frames.reshape(-1, 2, 2), *squares
+    maps, pixels = maps.reshape(-1, 2, side, side), pixels.unflatten(1, (COARSE * side, -1))
+    return *views, present, frames.reshape(-1, 2, 2), maps, pixels

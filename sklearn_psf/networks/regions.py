@@ -21,6 +21,7 @@ WIDE_WINDOW = 256  # pixels
 _STRIDE = 4  # pixels per square of the maps
 _SPACING = 16  # squares between two places that are read again
 _NEAR = 0.8  # of the spacing: the width of a place's weight
+_CLOSE = 24  # pixels
 _REACH = 2  # places to each side that add to a pixel
 _AWAY = 2  # squares by which masks keep away from borders, where both motions mix
 _LEAST_LEFT = 0.05  # of a window: a region that would become smaller is taken up to its border
@@ -104,8 +105,9 @@ class RegionUNet(ResidualUNet):
 
         Returns
         -------
-        Tensor of shape (n len(places), 4, 256, 256)
-            As of `keep_apart`: of all images around the first place, and so on.
+        Tensor of shape (n len(places), 5, 256, 256)
+            As of `keep_apart`, and how close the place is: of all images around the first place,
+            and so on.
         """
         z = self.alike(self.see(x, images)[0]).float()
         return _take_apart(images[:, 0], z, places)[2]
@@ -144,7 +146,12 @@ def _take_apart(images, z, places):
     at = torch.tensor(places) - torch.tensor(wide.starts)
     likeness = reachability(wide.cut(z, _STRIDE), at.repeat_interleave(len(images), 0))
     own, rest = (wide.mask(mask) for mask in (likeness, 1 - likeness))
-    return wide, likeness, _padded(keep_apart(wide.cut(images), own, rest), WIDE_WINDOW)
+    parts = _padded(keep_apart(wide.cut(images), own, rest), WIDE_WINDOW)
+    pixel = torch.arange(WIDE_WINDOW, device=images.device) + 0.5
+    steps = (pixel - _STRIDE * (at[..., None].to(pixel) + 0.5)) / _CLOSE
+    down, across = torch.exp(-steps.square() / 2).repeat_interleave(len(images), 0).unbind(1)
+    closeness = down[:, :, None] * across[:, None]
+    return wide, likeness, torch.cat([parts, closeness[:, None]], 1)
 
 
 class _Windows(NamedTuple):

@@ -7,7 +7,7 @@ from .spectra import SECTORS
 
 __all__ = ["POOL_SIZE", "SeenBatches"]
 
-POOL_SIZE = 16384  # parts: .7 GB of patches of 256 pixels
+POOL_SIZE = 8192  # parts: 1.1 GB of patches of 256 pixels
 _AT_LEAST = 4  # batches seen before the first is given out
 _HIDDEN = 0.15  # of the parts are given out without pixels: spectra alone tell their axis
 
@@ -21,7 +21,7 @@ class SeenBatches:
 
     Parameters
     ----------
-    batches : iterable of (Tensor (n, 4, H, W), Tensor (n, 2, P))
+    batches : iterable of (Tensor (n, 4 or 5, H, W), Tensor (n, 2, P))
         Endless; two parts of patches, their masks, and the parameters of both, or of the first
         (n, 1, P), NaN for textureless ones.
     model : PSFModel

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sklearn_psf.networks.pixel_reader import COARSE, PixelReader, half_resolution, rotation
+from sklearn_psf.networks.pixel_reader import COARSE, PixelReader, rotation, squared
 
 EYE = torch.eye(2)
 
@@ -18,23 +18,28 @@ def reader():
 
 @pytest.fixture(scope="module")
 def pixels():
-    x = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(3, 128, 128, generator=torch.Generator().manual_seed(0))
     return torch.nn.functional.avg_pool2d(x[:, None], 3, 1, 1)[:, 0]
 
 
-def read(reader, pixels, frames=None, masks=None):
+def read(reader, pixels, frames=None, masks=None, closeness=None):
     n, side = pixels.shape[:2]
-    masks = torch.ones(n, side // COARSE, side // COARSE) if masks is None else masks
-    return reader(pixels, masks, EYE.expand(n, 2, 2) if frames is None else frames)
+    maps = torch.ones(2, n, side // COARSE, side // COARSE)
+    maps[1] = 0
+    for given, part in zip((masks, closeness), maps, strict=True):
+        if given is not None:
+            part[:] = given
+    frames = EYE.expand(n, 2, 2) if frames is None else frames
+    return reader(pixels, maps.transpose(0, 1), frames)
 
 
-def test_patches_become_squares_of_half_the_resolution():
+def test_patches_become_squares():
     x = torch.arange(40.0 * 70).reshape(1, 40, 70)
-    small = half_resolution(x)
-    assert small.shape == (1, 48, 48)
-    torch.testing.assert_close(small[0, 0, 0], x[0, :2, :2].mean())
-    assert not small[:, 20:].any() and not small[:, :, 35:].any()
-    assert half_resolution(torch.ones(1, 31, 31)).shape == (1, 16, 16)
+    square = squared(x)
+    assert square.shape == (1, 96, 96)
+    torch.testing.assert_close(square[:, :40, :70], x)
+    assert not square[:, 40:].any() and not square[:, :, 70:].any()
+    assert squared(torch.ones(1, 31, 32)).shape == (1, 32, 32)
 
 
 def test_a_rotation_goes_from_x_to_y():
@@ -66,7 +71,7 @@ def test_what_is_masked_does_not_count(reader, pixels):
     masks[:, 1, :16, :16] = 1
     x = pixels.repeat(1, 2, 2)
     half, quarter = (
-        read(reader, x * mask.repeat_interleave(4, 1).repeat_interleave(4, 2), masks=mask)
+        read(reader, x * mask.repeat_interleave(8, 1).repeat_interleave(8, 2), masks=mask)
         for mask in masks.unbind(1)
     )
     blank = read(reader, torch.zeros_like(x), masks=torch.zeros(3, 32, 32))
@@ -76,14 +81,50 @@ def test_what_is_masked_does_not_count(reader, pixels):
 
 def test_faint_detail_counts_as_strong_detail_does(reader, pixels):
     """Contrast is local: detail at two scales is divided by that around it."""
-    step = torch.ones(64, 64)
-    step[:, 32:] = 0.2
+    step = torch.ones(128, 128)
+    step[:, 64:] = 0.2
     seen = []
-    handle = reader.layers.register_forward_pre_hook(lambda _, views: seen.append(views[0]))
+    handle = reader.binned.register_forward_pre_hook(lambda _, views: seen.append(views[0]))
     for x in (pixels, pixels * step):
         read(reader, x)
     handle.remove()
-    plain, stepped = (views[..., 48:] for views in seen)  # away from the step
-    ratio = stepped.std((0, 2, 3)) / plain.std((0, 2, 3)).clamp(min=1e-6)
-    assert ratio[0] < 0.25 and (ratio[1:3] > 0.75).all(), ratio
-    assert (seen[0][:, 3] == 1).all()
+    plain, stepped = (views[:, :16, :, 24:] for views in seen)  # away from the step
+    ratio = (stepped.std((0, 2, 3)) / plain.std((0, 2, 3)).clamp(min=1e-6)).unflatten(0, (4, 4))
+    assert (ratio[0] < 0.25).all() and (ratio[1:3] > 0.75).all(), ratio
+    assert (seen[0][:, 12:16] == 1).all()
+
+
+def test_what_binning_leaves_out_is_seen(reader, pixels):
+    """Rows that alternate have no mean; the finest detail is seen beside that of pairs."""
+    stripes = torch.ones(128, 128)
+    stripes[::2] = -1
+    seen = {}
+    handles = [
+        getattr(reader, name).register_forward_pre_hook(
+            lambda _, views, name=name: seen.setdefault(name, []).append(views[0])
+        )
+        for name in ("binned", "fine")
+    ]
+    for x in (pixels, pixels + stripes):
+        read(reader, x)
+    for handle in handles:
+        handle.remove()
+    before, after = seen["binned"]
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=0)
+    before, after = (views.unflatten(1, (2, 2, 4)) for views in seen["fine"])
+    change = (after - before)[:, [0, 1], :, :, 4:-4, 4:-4].mean((0, 2, 3, 4, 5))
+    assert change[0] < -0.5 and change[1] > 0.5
+
+
+def test_a_place_counts_where_pixels_differ(reader, pixels):
+    """Half of a part is blurred: what is found depends on which half is asked for."""
+    network = PixelReader().eval().requires_grad_(False)
+    network.load_state_dict(reader.state_dict())
+    x = pixels.repeat(1, 2, 2)
+    x[:, :, :128] = torch.nn.functional.avg_pool2d(x, 9, 1, 4)[:, :, :128]
+    left, right = torch.zeros(2, 3, 32, 32)
+    left[:, 12:20, 4:12] = 1
+    right[:, 12:20, 20:28] = 1
+    near = [read(network, x, closeness=closeness) for closeness in (left, right)]
+    same = [read(network, pixels.repeat(1, 2, 2), closeness=c) for c in (left, right)]
+    assert (near[0] - near[1]).abs().mean() > 3 * (same[0] - same[1]).abs().mean()
