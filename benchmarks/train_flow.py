@@ -44,11 +44,12 @@ def main():
     args = parse_arguments()
     torch.set_num_threads(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
+    for stage in STAGES:
+        for course in range(args.courses):
+            check_checkpoint(checkpoint(args, stage, course), args.resume)
     train, calibration, test, sources = load_images(args.data, args.seed)
     train = [*draw_particles(300, args.seed), *train]
     model = make_psf_model("motion")
-    for stage in STAGES:
-        check_checkpoint(checkpoint(args, stage), args.resume)
     history, flow = run_stages(args, model, train)
     (args.output / "motion.history.json").write_text(json.dumps(history))
     flow.calibrate(*scenes(model, calibration or test, 1, 48))
@@ -195,6 +196,8 @@ def parse_arguments():
     args = parser.parse_args()
     if args.initial is None and not all(args.minutes):
         parser.error(f"--minutes {args.minutes}: no stage can be left out without --initial.")
+    if args.courses < 1:
+        parser.error(f"--courses must be at least 1; got {args.courses}.")
     return args
 
 

@@ -400,3 +400,18 @@ def test_the_side_of_focus_is_scored():
     assert right["side"] == right["sense"] == right["r2"]["z0"] == 1
     wrong = benchmark.evaluate(Known([-1, -1, 1, -1]), pairs[0])
     assert wrong["side"] == wrong["sense"] == 0 and wrong["r2"]["v_y"] == 1
+
+
+def test_flow_is_not_trained_from_what_another_training_left(tmp_path, monkeypatch):
+    """Of any course, and before images are drawn."""
+    training = load("train_flow")
+    monkeypatch.setattr(training, "load_images", None)
+    left = tmp_path / "motion-parts-1.checkpoint"
+    left.touch()
+    command = ["train_flow.py", "--output", str(tmp_path), "--courses"]
+    monkeypatch.setattr(sys, "argv", [*command, "2"])
+    with pytest.raises(SystemExit, match=left.name):
+        training.main()
+    monkeypatch.setattr(sys, "argv", [*command, "0"])
+    with pytest.raises(SystemExit, match="2"):
+        training.main()

@@ -59,7 +59,8 @@ def photograph(size):
 # All pixels at one distance from the axis of the pipe share one speed, so the median over them is
 # far better known than each. Only the length of the motion along the pipe counts here: its sense is
 # known as far as the blur tells it. The estimator looks at windows of 128 and 256 pixels, as wide
-# as this pipe, so that the profile comes out too flat, and the flow rate a fifth too high.
+# as this pipe, so that the profile comes out too flat. It is too fast at the walls, and so the flow
+# rate comes out too high.
 
 
 def distance_from_axis(shape):

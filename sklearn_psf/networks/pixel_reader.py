@@ -24,12 +24,12 @@ def squared(x: torch.Tensor) -> torch.Tensor:
 
     Parameters
     ----------
-    x : Tensor of shape (n, H, W)
+    x : Tensor of shape (..., H, W)
         Normalised patches, or maps of them.
 
     Returns
     -------
-    Tensor of shape (n, S, S)
+    Tensor of shape (..., S, S)
         0 where nothing is.
     """
     height, width = x.shape[-2:]

@@ -126,10 +126,7 @@ class PolarReader(nn.Module):
             is asked for, from 0 to 1. All of the part is, if that is missing or 0.
         """
         own, rest = x[:, 0], x[:, 1:2]
-        if x.shape[1] > 1:
-            maps = _maps(x[:, 2:3], x[:, 4:])
-        else:
-            maps = _maps(torch.ones_like(x), x[:, 1:])
+        maps = _maps(x[:, 2:3] if x.shape[1] > 1 else torch.ones_like(x), x[:, 4:])
         with torch.autocast(x.device.type, enabled=False):
             even = polar_spectrum(torch.cat([own, rest.flatten(0, 1)])).split(len(x))
             views = [even[0], even[-1], odd_spectrum(own)[..., :SECTORS]]

@@ -16,12 +16,13 @@ def network():
 
 
 def scenes():
-    """Batches of images; squares of two say where they are, but for those at the top."""
+    """Batches of images; squares of two say where they are, but for those at ends."""
     rng = torch.Generator().manual_seed(0)
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     truth = torch.stack([y, x, y, x]).expand(2, -1, -1, -1).clone()
     truth[1] += 100
     truth[:, :, :16] = torch.nan
+    truth[..., 28:, :] = truth[..., :4] = truth[..., 28:] = torch.nan  # masks fade there
     truth = torch.cat([truth, torch.full_like(truth[:1], torch.nan)])
     while True:
         yield torch.rand(3, 128, 128, generator=rng), truth
@@ -35,8 +36,7 @@ def test_each_part_comes_with_what_is_said_of_its_place(network):
         assert (place[:, 0] >= 16).all()  # no place without texture
         own = parts[:, 2, :128, :128]
         at = own[range(16), *(4 * place.T.int() + 2)]
-        inside = ((place > 3) & (place < 28)).all(1)  # masks fade where the image ends
-        assert inside.any() and at[inside].min() > 0.5
+        assert at.min() > 0.5
         assert not parts[:, :4, 128:].any() and not parts[:, :4, :, 128:].any()
         closest = parts[:, 4].flatten(1).argmax(1)
         for k, best in enumerate((closest // 256, closest % 256)):
@@ -65,4 +65,4 @@ def test_seeded(network):
         for k in (0, 0, 1)
     )
     torch.testing.assert_close(first, again)
-    assert not torch.allclose(first[1], other[1])
+    assert first[1].shape != other[1].shape or not torch.allclose(first[1], other[1])
